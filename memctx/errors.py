@@ -1,0 +1,91 @@
+"""Every error memctx raises, in one small tree.
+
+    MemctxError
+    ├── ConfigError(ValueError)              a field, name or file that cannot work; says which and the remedy
+    ├── InvalidMessage(ValueError)           a host message memctx cannot read; carries its index
+    ├── BudgetError(ValueError)              system, tools and pins alone exceed the budget; names the largest
+    ├── LimitError(ValueError)               an input over a stated bound (message size, message count)
+    ├── NotFound(LookupError)                a handle, message id or component name that does not exist
+    ├── EffectError(RuntimeError)            an effect (model, embedder, memory) failed; the plan did not change
+    └── MissingDependency(ImportError)       an optional package is absent; names the extra to install
+
+Each also derives from the builtin a caller would already catch. `code` is stable and fit for programs; `to_dict()` is
+fit for logs. Messages name the field, the value and the remedy, and never hold a secret.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+
+class MemctxError(Exception):
+    """Root of all errors. `code` names the kind; `details` holds the facts behind the sentence."""
+
+    def __init__(self, message: str, *, code: str, **details: Any) -> None:
+        super().__init__(message)
+        self.code = code
+        self.details = details
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"error": type(self).__name__, "code": self.code, "message": str(self), **self.details}
+
+
+class ConfigError(MemctxError, ValueError):
+    """A setting that cannot work."""
+
+    def __init__(self, message: str, *, code: str = "bad_config", **details: Any) -> None:
+        super().__init__(message, code=code, **details)
+
+
+class InvalidMessage(MemctxError, ValueError):
+    """A host message that cannot be read. `index` is its place in the list, or None for the list itself."""
+
+    def __init__(self, message: str, *, code: str, index: int | None = None, **details: Any) -> None:
+        super().__init__(message, code=code, index=index, **details)
+        self.index = index
+
+
+class BudgetError(MemctxError, ValueError):
+    """What may not be edited is larger than the budget. Sizes in tokens; `parts` maps a name to its size."""
+
+    def __init__(self, message: str, *, needed: int, given: int, parts: dict[str, int]) -> None:
+        super().__init__(message, code="budget_too_small", needed=needed, given=given, parts=parts)
+        self.needed, self.given, self.parts = needed, given, parts
+
+
+class LimitError(MemctxError, ValueError):
+    """An input over a stated bound."""
+
+    def __init__(self, message: str, *, code: str = "limit_exceeded", **details: Any) -> None:
+        super().__init__(message, code=code, **details)
+
+
+class NotFound(MemctxError, LookupError):
+    """Something asked for by name that does not exist."""
+
+    def __init__(self, message: str, *, code: str = "not_found", **details: Any) -> None:
+        super().__init__(message, code=code, **details)
+
+
+class EffectError(MemctxError, RuntimeError):
+    """An effect failed, timed out, or answered with nothing usable. Nothing was changed by it."""
+
+    def __init__(self, message: str, *, code: str = "effect_failed", **details: Any) -> None:
+        super().__init__(message, code=code, **details)
+
+
+class MissingDependency(MemctxError, ImportError):
+    """An optional package is not installed."""
+
+    def __init__(self, message: str, *, package: str, extra: str) -> None:
+        super().__init__(message, code="missing_dependency", package=package, extra=extra)
+
+
+def require(module: str, *, extra: str) -> Any:
+    """Import an optional module, or say in one sentence which extra brings it."""
+    try:
+        return importlib.import_module(module)
+    except (ImportError, RuntimeError) as cause:  # faiss-gpu without its libraries raises RuntimeError
+        text = f"{module!r} is needed here and is not installed: pip install 'memctx-agents[{extra}]'"
+        raise MissingDependency(text, package=module, extra=extra) from cause
