@@ -1,0 +1,94 @@
+"""What a provider would refuse, found before it is sent.
+
+`check` reads a request's messages in the provider's own wire form and names every rule they break. It is one linear
+pass, changes nothing, and never raises on what the messages hold: garbage is reported, not thrown.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from memctx._rules import REMEDIES, Options, Report
+from memctx._rules._values import list_of
+from memctx.errors import ConfigError
+
+Provider = Literal["openai-chat", "openai-responses", "anthropic", "gemini"]
+
+PROVIDERS: dict[str, str] = {
+    "openai-chat": "memctx._rules.openai_chat",
+    "openai-responses": "memctx._rules.openai_responses",
+    "anthropic": "memctx._rules.anthropic",
+    "gemini": "memctx._rules.gemini",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One broken rule. `index` is the place in the list given, or -1 for the list, the system text or the tools."""
+
+    rule: str
+    index: int
+    message: str
+    remedy: str
+
+
+def check(
+    messages: Any,
+    provider: Provider | str = "openai-chat",
+    *,
+    system: Any = None,
+    tools: Any = None,
+    server_history: bool = False,
+    prefill: bool = True,
+) -> list[Violation]:
+    """Every provider rule that `messages` breaks, in order of index; an empty list means the request is valid.
+
+    `messages`: the provider's own list (Responses and Gemini also take a string), LangChain messages, or an object with
+    `.messages` such as a `View`. Only lists and tuples are read; a generator is reported, not consumed.
+    `system`, `tools`: as sent beside the messages; both count towards Anthropic's four cache marks.
+    `server_history`: earlier items live on the server (`previous_response_id`): a result may answer a call not shown.
+    `prefill`: whether the model lets an assistant message stand last (Anthropic, Gemini).
+    Raises `ConfigError` for an unknown provider, and for nothing else.
+    """
+    rules = _rules_of(provider)
+    report = Report()
+    try:
+        options = Options(system, tools, server_history is True, prefill is not False)
+        _run(messages, rules, report, options)
+    except Exception as cause:  # noqa: BLE001  a host's object may raise anything when read
+        report.add("not_json", -1, f"reading the messages raised {type(cause).__name__}")
+    report.found.sort(key=lambda found: found[0])
+    return [Violation(rule, index, text, REMEDIES[rule]) for index, rule, text in report.found]
+
+
+def _rules_of(provider: Any) -> Any:
+    path = PROVIDERS.get(provider) if type(provider) is str else None
+    if path is None:
+        known = ", ".join(PROVIDERS)
+        shown = repr(provider[:40]) if type(provider) is str else type(provider).__name__
+        text = f"unknown provider {shown}: use one of {known}"
+        raise ConfigError(text, code="unknown_provider", known=list(PROVIDERS))
+    return importlib.import_module(path)
+
+
+def _run(messages: Any, rules: Any, report: Report, options: Options) -> None:
+    if not issubclass(type(messages), (list, tuple, str)) and messages is not None:
+        view, messages = messages, getattr(messages, "messages", messages)
+        options = options.filled_from(view)
+    if rules.TAKES_TEXT and issubclass(type(messages), str):
+        messages = [{"role": "user", **rules.from_text(messages)}]
+    items = list_of(messages)
+    if items is None:
+        report.add("empty_messages", -1, f"a list of messages is needed, not {type(messages).__name__}")
+        return
+    if not items and not options.server_history:
+        report.add("empty_messages", -1, "the list of messages is empty")
+        return
+    if any(type(item) is not dict for item in items):
+        from memctx._rules._convert import wire_form
+
+        items, places = wire_form(items, rules.NAME)
+        report.places = places
+    rules.check(items, report, options)
