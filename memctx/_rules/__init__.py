@@ -57,7 +57,6 @@ REMEDIES: dict[str, str] = {
     "bad_content_type": "make content a string or a list of parts",
     "empty_content_list": "give the message at least one part, or a string",
     "missing_content": "give the message content, or drop it",
-    "empty_content": "give the message content, or drop it",
     "blank_text": "drop the blank text, or put a short placeholder there",
     "bad_part": "use the part types this role allows, with their required fields",
     "content_too_long": "cut the text, or move it out of the message",

@@ -176,8 +176,8 @@ def _merge_anthropic(placed: Placed) -> Placed:
             merged["content"].extend(_as_blocks(wire["content"]))
             continue
         elif _has_results(wire):
-            merged = wire = {"role": "user", "content": list(_as_blocks(wire["content"]))}
-        out.append((wire, index))
+            merged = {"role": "user", "content": list(_as_blocks(wire["content"]))}
+        out.append((merged or wire, index))
     return out or placed
 
 
