@@ -38,12 +38,13 @@ class Media:
 
 @dataclass(slots=True)
 class Shape:
-    """What one message is made of. `calls` are tool calls in it, `named` whether it carries a participant's name."""
+    """What one message is made of. `calls` are (name, arguments); `named`: it carries a participant's name."""
 
     texts: list[str] = field(default_factory=list)
     media: list[Media] = field(default_factory=list)
     role: str = ""
-    calls: int = 0
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    legacy: bool = False  # the one call came as `function_call`
     named: bool = False
     hidden: int = 0  # bytes of encrypted reasoning
 
@@ -77,7 +78,7 @@ def as_json(value: Any) -> str:
     """Arguments as the model sees them: a string as it stands, anything else as JSON."""
     if isinstance(value, str):
         return value
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 def _role(kind: str) -> str:
@@ -103,6 +104,7 @@ def _mapping(shape: Shape, raw: Mapping[str, Any]) -> None:
     for call in _items(raw.get("tool_calls")):
         _call(shape, call)
     if isinstance(call := raw.get("function_call"), Mapping):
+        shape.legacy = not shape.calls
         _call(shape, call)
 
 
@@ -158,10 +160,9 @@ def _call(shape: Shape, call: Any) -> None:
     if not isinstance(call, Mapping):
         return
     body = next((call[key] for key in ("function", "custom") if isinstance(call.get(key), Mapping)), call)
-    shape.calls += 1
-    shape.texts.append(str(body.get("name", "")))
     keys = ("arguments", "args", "input")
-    shape.texts.append(as_json(next((body[key] for key in keys if body.get(key) is not None), "")))
+    arguments = as_json(next((body[key] for key in keys if body.get(key) is not None), ""))
+    shape.calls.append((str(body.get("name", "")), arguments))
 
 
 def _block(shape: Shape, block: Mapping[str, Any]) -> None:

@@ -7,9 +7,9 @@
     counter(my_function)                        any `str -> int`
 
 Text is exact for OpenAI's encodings. What OpenAI wraps around it follows the rule it published: 3 tokens a message plus
-its role, 1 more with a name, 3 for a call, 3 to prime the reply; tools as the TypeScript namespace the model is shown,
-plus 9 (OpenAI bills up to 4 fewer of these where a system message is present). Media follow `_images.py`. A message's count never changes, so it is made once; what calibration learns is
-applied to a sum, by `total`.
+its role, 1 more with a name, 3 to prime the reply; calls as `_bill.py` found them billed; tools as the TypeScript
+namespace the model is shown, plus 9 (up to 4 fewer are billed where a system message is present). Media follow
+`_images.py`. A message's count never changes, so it is made once; what calibration learns is applied by `total`.
 """
 
 from __future__ import annotations
@@ -23,15 +23,8 @@ from math import ceil, isfinite
 from statistics import median
 from typing import Any, Protocol, runtime_checkable
 
-from memctx import _images, _tools, _vocab, _wire
+from memctx import _bill, _images, _tools, _vocab, _wire
 from memctx.errors import ConfigError
-
-PRIMING = 3
-PER_MESSAGE = 3
-PER_NAME = 1
-PER_CALL = 3
-PER_TOOLS = 9
-_HIDDEN = 4  # bytes of encrypted reasoning a token, as plain text has about four
 
 
 @runtime_checkable
@@ -75,20 +68,24 @@ class Exact:
     name: str
     count: _vocab.TextCount = field(repr=False)
     media: _images.MediaRule = field(repr=False)
+    overhead: _bill.Overhead = field(default=_bill.Overhead(), repr=False)
     exact: bool = True
     ratio: float = 1.0
-    priming: int = PRIMING
+
+    @property
+    def priming(self) -> int:
+        return self.overhead.priming
 
     def text(self, text: str) -> int:
         return self.count(text)
 
     def message(self, raw: Any) -> int:
-        return _message(_wire.read(raw), self.count, self.media)
+        return _bill.message(_wire.read(raw), self.count, self.media, self.overhead)
 
     def tools(self, tools: Sequence[Any]) -> int:
         if not tools:
             return 0
-        return PER_TOOLS + self.count(_tools.as_typescript(_tools.definitions(tools)))
+        return self.overhead.tools + self.count(_tools.as_typescript(_tools.definitions(tools)))
 
     def total(self, counted: int) -> int:
         return counted
@@ -110,23 +107,26 @@ class Calibrated:
     count: _vocab.TextCount = field(repr=False)
     media: _images.MediaRule = field(repr=False)
     factor: float = 1.0
-    per_tools: int = 0
+    overhead: _bill.Overhead = field(default=_bill.Overhead(), repr=False)
     exact: bool = False
     ratio: float = 1.0
-    priming: int = PRIMING
     _recent: deque[float] = field(default_factory=lambda: deque(maxlen=5), repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    @property
+    def priming(self) -> int:
+        return self.overhead.priming
 
     def text(self, text: str) -> int:
         return ceil(self.count(text) * self.factor)
 
     def message(self, raw: Any) -> int:
-        return _message(_wire.read(raw), self.text, self.media)
+        return _bill.message(_wire.read(raw), self.text, self.media, self.overhead)
 
     def tools(self, tools: Sequence[Any]) -> int:
         if not tools:
             return 0
-        return self.per_tools + self.text(_tools.as_json(_tools.definitions(tools)))
+        return self.overhead.tools + self.text(_tools.as_json(_tools.definitions(tools)))
 
     def total(self, counted: int) -> int:
         return ceil(counted * self.ratio)
@@ -164,33 +164,14 @@ def _positive(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value > 0
 
 
-def _message(shape: _wire.Shape, count: _vocab.TextCount, media: _images.MediaRule) -> int:
-    """Text, media and overhead of one message. A `function` message bills its name in place of its role."""
-    total = PER_MESSAGE + PER_CALL * shape.calls + ceil(shape.hidden / _HIDDEN)
-    total += sum(count(text) for text in shape.texts if text)
-    if shape.role != "function":
-        total += count(shape.role) + PER_NAME * shape.named
-    return total + sum(_media(part, count, media) for part in shape.media)
-
-
-def _media(part: _wire.Media, count: _vocab.TextCount, rule: _images.MediaRule) -> int:
-    if part.kind == "image" or part.mime.startswith("image/"):
-        return rule.image(_images.image_size(part.data) if part.data else None, part.detail)
-    if part.data is None:
-        return rule.page if part.kind == "file" else 0
-    if part.kind == "sound":
-        rate = rule.video if part.mime.startswith("video") else rule.sound
-        return ceil(_images.seconds(part.data, part.mime) * rate)
-    if part.data[:5] == b"%PDF-" or part.mime == "application/pdf":
-        return rule.page * _images.pdf_pages(part.data)
-    return count(part.data.decode("utf-8", "replace")) if b"\0" not in part.data[:8_192] else rule.page
-
-
-_FACTORS = (  # tokens for one of o200k_base: where calibration starts
-    (re.compile(r"claude-(opus-4-[7-9]|(opus|sonnet|haiku|fable)-[5-9])"), 1.55, 346),
-    (re.compile(r"(^|[/.:])(claude|anthropic)"), 1.2, 346),
-    (re.compile(r"(^|[/.:])gemini"), 1.05, 0),
-    (re.compile(r"(^|[/.:])deepseek"), 1.1, 0),
+_CLAUDE = _bill.Overhead(tools=346, call=50)  # 346 is published; ids are billed with each call and result
+_PLAIN = _bill.Overhead(tools=0, call=12)
+_TEMPLATE = _bill.Overhead(tools=60, message=4, call=12)  # ChatML, as most open models have it
+_FACTORS = (  # tokens for one of o200k_base, where calibration starts; Claude's from 240 recorded bills of Opus 4.6
+    (re.compile(r"claude-(opus-4-[7-9]|(opus|sonnet|haiku|fable)-[5-9])"), 1.45, _CLAUDE),
+    (re.compile(r"(^|[/.:])(claude|anthropic)"), 1.1, _CLAUDE),
+    (re.compile(r"(^|[/.:])gemini"), 1.05, _PLAIN),
+    (re.compile(r"(^|[/.:])deepseek"), 1.1, _PLAIN),
 )
 _OPENAI = (  # beside what tiktoken knows
     (re.compile(r"(gpt-5|gpt-4\.[15]|gpt-4o|chatgpt-4o|o[134])([-.]|$)"), "o200k_base"),
@@ -215,7 +196,8 @@ def counter(name: Any = "o200k_base") -> Counter:
     rule = _images.media_rule("")
     if (count := _vocab.tokenizer(name)) is not None:
         label = str(getattr(name, "name_or_path", None) or getattr(name, "name", None) or type(name).__name__)
-        return Exact(label, _vocab.checked(count), rule)
+        overhead = _bill.Overhead() if hasattr(name, "encode_ordinary") else _TEMPLATE
+        return Exact(label, _vocab.checked(count), rule, overhead)
     if callable(name):
         return Calibrated(getattr(name, "__qualname__", type(name).__name__), _vocab.checked(name), rule)
     raise ConfigError(f"{name!r} cannot count tokens: give {ACCEPTED}", code="unknown_counter")
@@ -223,12 +205,12 @@ def counter(name: Any = "o200k_base") -> Counter:
 
 def _named(name: str) -> Counter:
     if name.startswith("hf:"):
-        return Exact(name, _vocab.hugging_face(name[3:]), _images.media_rule(""))
+        return Exact(name, _vocab.hugging_face(name[3:]), _images.media_rule(""), _TEMPLATE)
     model = name.lower()
-    for pattern, factor, per_tools in _FACTORS:
+    for pattern, factor, overhead in _FACTORS:
         if pattern.search(model):
             rule = _images.media_rule(model)
-            return Calibrated(name, _vocab.openai("o200k_base"), rule, factor=factor, per_tools=per_tools)
+            return Calibrated(name, _vocab.openai("o200k_base"), rule, factor=factor, overhead=overhead)
     bare = re.split(r"^(?:openai|azure|azure_openai)[/:]", model)[-1]
     return Exact(name, _vocab.openai(_encoding_name(bare, name)), _images.media_rule(bare))
 
