@@ -32,7 +32,8 @@ def _mapping(tool: Any) -> Mapping[str, Any]:
         return {**described, "parameters": _schema(schema)}
     if isinstance(tool, type) and callable(getattr(tool, "model_json_schema", None)):
         return {"name": tool.__name__, "description": tool.__doc__ or "", "parameters": _schema(tool)}
-    if callable(dump := getattr(tool, "model_dump", None)):
+    dump: Any = getattr(tool, "model_dump", None)
+    if dump is not None:
         return dict(dump(exclude_none=True))
     text = (
         f"a tool must be a mapping, a LangChain tool or a pydantic model, not {type(tool).__name__}: convert it first"

@@ -86,10 +86,11 @@ def _pieces(text: str) -> Iterator[str]:
 
 def tokenizer(source: Any) -> TextCount | None:
     """Counts with a tiktoken, tokenizers or transformers object, without special tokens; None if it is none of them."""
-    ordinary, encode = getattr(source, "encode_ordinary", None), getattr(source, "encode", None)
-    if callable(ordinary):
+    ordinary: Any = getattr(source, "encode_ordinary", None)
+    encode: Any = getattr(source, "encode", None)
+    if ordinary is not None:
         return lambda text: len(ordinary(text))
-    if not callable(encode):
+    if encode is None:
         return None
 
     def count(text: str) -> int:

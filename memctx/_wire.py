@@ -63,8 +63,8 @@ def read(raw: Any) -> Shape:
             _mapping(shape, raw)
         elif isinstance(kind := getattr(raw, "type", None), str) and hasattr(raw, "content") and _role(kind):
             _langchain(shape, raw, kind)
-        elif callable(dump := getattr(raw, "model_dump", None)):
-            _mapping(shape, dump(exclude_none=True))
+        elif isinstance(dumped := _plain(raw), Mapping):
+            _mapping(shape, dumped)
         else:
             text = f"a message must be a mapping, a LangChain message or an SDK model, not {type(raw).__name__}"
             raise InvalidMessage(text, code="unreadable_message")
