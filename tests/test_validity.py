@@ -126,10 +126,12 @@ class Sly(dict[str, Any]):
     __getitem__ = __iter__ = items = keys = get
 
 
+NO_LISTS: list[Any] = [None, {}, 5, b"x"]
+
 # (row of the catalogue, provider, messages, codes expected: exactly these)
 CATALOGUE: list[tuple[str, str, Any, set[str]]] = [
     *((f"1 {name}", name, [], {"empty_messages"}) for name in NAMES),
-    *((f"2 {name} {i}", name, bad, {"empty_messages"}) for name in NAMES for i, bad in enumerate([None, {}, 5, b"x"])),
+    *((f"2 {name} {i}", name, bad, {"empty_messages"}) for name in NAMES for i, bad in enumerate(NO_LISTS)),
     ("2 string", "openai-chat", "hello", {"empty_messages"}),
     ("2 string", "anthropic", "hello", {"empty_messages"}),
     ("2 generator", "openai-chat", (each for each in [USER]), {"empty_messages"}),
@@ -262,7 +264,7 @@ CATALOGUE: list[tuple[str, str, Any, set[str]]] = [
     ("39 content", "openai-chat", user(loop()), {"not_json", "bad_part"}),
     ("39 deep", "anthropic", [USER, used(use(arguments={"a": deep(3_000)})), given_back("t1")], {"not_json"}),
     *((f"40 {i}", "openai-chat", [{**USER, "metadata": {"a": [bad]}}], {"not_json"})
-      for i, bad in enumerate[Any]([
+      for i, bad in enumerate([
           dt.datetime(2026, 1, 1, tzinfo=dt.UTC), decimal.Decimal(1), {1}, b"x", float("nan"), float("inf"),
           1j, object(), 10**5_000, range(3),
       ])),
