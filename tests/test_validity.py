@@ -495,7 +495,7 @@ OBJECTS = st.recursive(
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(messages=st.lists(JSON, max_size=4) | JSON, system=LEAVES, tools=JSON)
 def test_json_garbage_is_reported(name: str, messages: Any, system: Any, tools: Any) -> None:
     for violation in check(messages, name, system=system, tools=tools):
@@ -503,7 +503,7 @@ def test_json_garbage_is_reported(name: str, messages: Any, system: Any, tools: 
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(messages=st.lists(OBJECTS, max_size=4) | OBJECTS, system=OBJECTS, tools=OBJECTS)
 def test_python_garbage_is_reported(name: str, messages: Any, system: Any, tools: Any) -> None:
     for violation in check(messages, name, system=system, tools=tools):
@@ -586,6 +586,27 @@ def test_a_history_with_a_lost_result_fails(name: str, steps: Any, data: st.Data
     results = [at for at, each in enumerate(messages) if any(word in str(each) for word in RESULT_WORDS)]
     del messages[data.draw(st.sampled_from(results))]
     assert "unanswered_tool_call" in codes(check(messages, name))
+
+
+def spoil(node: Any, value: Any, draw: Callable[[list[Any]], Any]) -> Any:
+    """A copy of `node` with `value` put somewhere inside."""
+    keys = list(node) if type(node) is dict else list(range(len(node))) if type(node) is list else []
+    key = draw([None, *keys])
+    if key is None:
+        return value
+    copy = node.copy()
+    copy[key] = spoil(node[key], value, draw)
+    return copy
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=100, deadline=None)
+@given(steps=STEPS, value=OBJECTS, data=st.data())
+def test_a_spoiled_history_is_reported(name: str, steps: Any, value: Any, data: st.DataObject) -> None:
+    messages = spoil(BUILDERS[name](steps), value, lambda choices: data.draw(st.sampled_from(choices)))
+    for violation in check(messages, name):
+        assert violation.rule in REMEDIES
+        assert "the message raised" not in violation.message, "the safety net caught what a rule should have"
 
 
 RESULT_WORDS = ("'role': 'tool'", "function_call_output", "'tool_result'", "functionResponse")
