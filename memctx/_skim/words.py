@@ -1,0 +1,49 @@
+"""Which words of a text a later step could need to copy: identifiers, dates, paths, addresses, long numbers.
+
+Everything here is linear in the text: one pass of a regular expression with no nested repeats, then set look-ups.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+WORD = re.compile(r"https?://[^\s\"'<>()\[\]{}\\,]+|[A-Za-z0-9_./@:#+~-]+")
+TOKEN = re.compile(r"(?<=['\"`])([A-Za-z][a-z-]{3,23})(?=['\"`])|" + WORD.pattern)
+NUMBERED = re.compile(r"^ {0,8}\d{1,7}[:|\t]", re.MULTILINE)  # `cat -n`, editors, grep -n
+CLOCK = re.compile(r"(?<=\d)[T ]\d\d:\d\d(:\d\d)?(\.\d{1,9})?(Z|[+-]\d\d:?\d\d)?|\b\d\d:\d\d(:\d\d)?\b")
+PLAIN_NUMBER = re.compile(r"[+-]?(\d{1,4}|\d+\.\d{1,2})[%x]?")
+ERROR = re.compile(
+    r"\b(errors?|exception|traceback|failed|failure|fatal|denied|refused|invalid|cannot|warning|panic|not found"
+    r"|timed? ?out|unable|undefined|unauthori[sz]ed|forbidden|\w{1,40}(?:error|exception))\b"
+    r"(?!['\"]?\s{0,4}[=:]\s{0,4}(?:none|null|false|0|''|\"\")\b)",
+    re.IGNORECASE,
+)
+BOOKKEEPING = re.compile(
+    r"(?:^|_)(?:created|updated|modified|last|expir\w{0,6}|timestamp|end)(?:_|$)|(?:created|updated|modified)At$"
+)
+CODE = re.compile(r" {0,8}\d{1,7}[:|\t]|[ \t]{4}|[ \t]*(?:#|//|\*|except |raise |catch )")
+MIN_WORD, MAX_WORD = 4, 300
+
+
+def words(text: str) -> Iterator[str]:
+    """Every word-like run of 4 to 300 characters, without the punctuation at its ends."""
+    for found in WORD.finditer(text):
+        word = found[0].rstrip(".:-+@#~").lstrip(".:-+~")
+        if MIN_WORD <= len(word) <= MAX_WORD:
+            yield word
+
+
+def is_identifier(word: str) -> bool:
+    """True for what is copied, never guessed: codes, snake_case, CamelCase, paths, dates, e-mails, long numbers."""
+    if word.isalpha():
+        return word[1:] != word[1:].lower() and not word.isupper()
+    return not PLAIN_NUMBER.fullmatch(word) and any(c.isalnum() for c in word)
+
+
+def identifiers(text: str) -> Iterator[str]:
+    """The identifiers of a text in order, repeats included; line numbers and times of day are not among them."""
+    for found in TOKEN.finditer(CLOCK.sub(" ", NUMBERED.sub("", text))):
+        word = found[1] or found[0].rstrip(".:-+@#~").lstrip(".:-+~")
+        if MIN_WORD <= len(word) <= MAX_WORD and (found[1] or is_identifier(word)):
+            yield word
