@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 
 from memctx._skim import data, lines
 from memctx._skim.parse import data_in, unescape
-from memctx._skim.words import BOOKKEEPING, CODE, ERROR, identifiers, words
+from memctx._skim.words import BOOKKEEPING, CODE, ERROR, MAX_WORD, NAME, NAMING, TITLED, WHOLE, identifiers, words
 
-__all__ = ["identifiers", "index_words", "skim", "words"]
+__all__ = ["identifiers", "index_words", "shown_words", "skim", "words"]
 
 OUTLINE_CHARS = 1600
 INDEX_MIN, INDEX_MAX, INDEX_PART = 800, 1200, 5  # an index: a fifth of the text, within bounds
@@ -29,17 +29,22 @@ def skim(text: str, *, level: int, known: Callable[[str], bool] = NOTHING.__cont
     """
     if level <= 0:
         return text
-    short = (
-        _index(text, known, limit or _index_limit(text)) if level > 1 else _outline(text, known, limit or OUTLINE_CHARS)
-    )
+    if level == 1:
+        short = _outline(text, known, limit or OUTLINE_CHARS)
+    else:
+        short = _index(text, known, limit or _index_limit(text))
     return short if len(short) < len(text) else text
 
 
 def index_words(text: str, limit: int = 0) -> list[str]:
     """The words an index of this text would hold were nothing known: what a later result may rely on."""
-    return [
-        word for group in _groups(text, NOTHING.__contains__, limit or _index_limit(text)).values() for word in group
-    ]
+    groups = _groups(text, NOTHING.__contains__, limit or _index_limit(text))
+    return [word for group in groups.values() for word in group if not word.startswith("+")]
+
+
+def shown_words(text: str, shown: str) -> set[str]:
+    """What of `text` stands in `shown` (its skim, or itself): the words, and the index entries of several words."""
+    return {*words(shown), *(entry for entry in index_words(text) if " " in entry and entry in shown)}
 
 
 def _index_limit(text: str) -> int:
@@ -90,10 +95,20 @@ def _groups(text: str, known: Callable[[str], bool], limit: int) -> dict[str, li
 
 
 def _copied(key: str, value: str) -> Iterator[str]:
-    if key and value.isalpha() and 4 <= len(value) <= 24 and (value.isupper() or key.lower().endswith(("name", "id"))):
+    """What a later call could copy from a field: a code or a name whole, else the identifiers of the text."""
+    named = TITLED.search(key) and NAME.fullmatch(value) and 0 < value.count(" ") <= 6
+    if named or (key and (_is_name(key, value) or _is_code(value))):
         yield value
     else:
         yield from identifiers(value)
+
+
+def _is_name(key: str, value: str) -> bool:
+    return 4 <= len(value) <= 24 and value.isalpha() and (value.isupper() or NAMING.search(key) is not None)
+
+
+def _is_code(value: str) -> bool:
+    return 4 <= len(value) <= MAX_WORD and WHOLE.fullmatch(value) is not None and bool(next(identifiers(value), ""))
 
 
 def _fit(groups: dict[str, list[str]], limit: int) -> dict[str, list[str]]:
@@ -119,9 +134,13 @@ def _head(group: list[str], room: int) -> list[str]:
 
 def _index(text: str, known: Callable[[str], bool], limit: int, errors: bool = True) -> str:
     groups = _groups(text, known, limit)
-    parts = [f"{key} {' '.join(group)}" if key else " ".join(group) for key, group in groups.items()]
+    parts = [f"{key} {_joined(group)}" if key else _joined(group) for key, group in groups.items()]
     error = _error_line(unescape(text)) if errors else ""
     return "\n".join(p for p in (error, "; ".join(parts)) if p)
+
+
+def _joined(group: list[str]) -> str:
+    return (", " if any(" " in word for word in group if word[0] != "+") else " ").join(group)
 
 
 def _error_line(text: str) -> str:

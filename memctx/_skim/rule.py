@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from memctx._skim import index_words, skim, words
+from memctx._skim import index_words, shown_words, skim
 
 
 def level_at(age: int, outline_steps: int = 0) -> int:
@@ -26,13 +26,17 @@ def skim_step(results: Iterable[str], settled: Callable[[str], bool], newer: Ite
     """The indexes of one step's results, in order.
 
     `settled(word)`: the word stands in text that stays. `newer`: the full texts of all later results so far. The caller
-    adds `words(...)` of what it shows for the step (skim, or the whole text where that is shorter) to what is settled.
+    adds `shown_words(...)` of what it shows for the step (the skim, or the whole text where that is shorter) to what is
+    settled.
     """
     later = {word for text in newer for word in index_words(text)}
     held: set[str] = set()
+
+    def known(word: str) -> bool:
+        return word in held or word in later or settled(word)
+
     skims: list[str] = []
     for text in results:
-        short = skim(text, level=2, known=lambda word: word in held or word in later or settled(word))
-        held.update(words(short))
-        skims.append(short)
+        skims.append(skim(text, level=2, known=known))
+        held |= shown_words(text, skims[-1])
     return skims
