@@ -16,7 +16,7 @@ from memctx._skim.words import BOOKKEEPING, CODE, ERROR, MAX_WORD, NAME, NAMING,
 __all__ = ["identifiers", "index_words", "shown_words", "skim", "words"]
 
 OUTLINE_CHARS = 1600
-INDEX_MIN, INDEX_MAX, INDEX_PART = 800, 1200, 5  # an index: a fifth of the text, within bounds
+INDEX_MIN, INDEX_MAX, INDEX_PART = 600, 1200, 5  # an index: a fifth of the text, within bounds
 ERROR_CHARS = 120
 NOTHING: frozenset[str] = frozenset()
 
@@ -25,7 +25,7 @@ def skim(text: str, *, level: int, known: Callable[[str], bool] = NOTHING.__cont
     """`text` shortened; never longer than it. Level 0 is the text, 1 an outline, 2 an index.
 
     `known(word)` says that a word stands elsewhere in the view for good; an index leaves it out. `limit` is the most
-    characters to give (0: 1600 for an outline; a fifth of the text, 800 to 1200, for an index).
+    characters to give (0: 1600 for an outline; a fifth of the text, 600 to 1200, for an index).
     """
     if level <= 0:
         return text
