@@ -1,0 +1,323 @@
+"""Messages, steps and the transcript: the history of one thread, read once.
+
+A `Message` is immutable and keeps the host's own object. A `Step` is the atom of every edit: an assistant message with all
+its tool results, or one user or system message, so a call and its result cannot part. A `Transcript` is append-only and
+incremental: handing it n known and m new messages parses m. A rewound or edited list is noticed and re-read from the fork.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any, Literal, Protocol
+
+from memctx.errors import InvalidMessage, LimitError
+
+Role = Literal["system", "user", "assistant", "tool"]
+MAX_MESSAGES = 1_000_000
+MAX_CHARACTERS = 64_000_000
+AUDIT = 64  # known messages compared by value on each call, newest and in rotation, to notice edits in place
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call the model made. `arguments` is the JSON text as the model wrote it, parsed by nobody."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message, or one part of a host message that carries several results.
+
+    `raw` is the host's object; `out` is what goes on the wire, the same object unless it had to be repaired. `id` is a
+    digest of the content, unique in the thread and stable across processes. `sealed` marks content that a provider
+    signed: it travels whole or leaves whole. `tokens` is its size in the view when nothing edits it.
+    """
+
+    role: Role
+    text: str
+    raw: Any
+    out: Any
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str = ""
+    tool: str = ""
+    sealed: bool = False
+    host: int = 0
+    part: int = 0
+    parts: int = 1
+    id: str = ""
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`heads` are what one side said; `results` answer the calls in the heads. An orphan result is a step with no heads."""
+
+    heads: tuple[Message, ...]
+    results: tuple[Message, ...] = ()
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        return self.heads + self.results
+
+    @property
+    def role(self) -> Role:
+        return self.heads[0].role if self.heads else "tool"
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        return tuple(call for head in self.heads for call in head.calls)
+
+    @property
+    def pending(self) -> tuple[ToolCall, ...]:
+        """Calls that no result has answered yet."""
+        answered = {result.call_id for result in self.results}
+        return tuple(call for call in self.calls if call.id not in answered)
+
+    @property
+    def tokens(self) -> int:
+        return sum(message.tokens for message in self.messages)
+
+
+class Reader(Protocol):
+    """What a transcript needs of a wire format (see `memctx.formats`)."""
+
+    groups_heads: bool
+    unique_ids: bool
+
+    def parse(self, raw: Any, index: int) -> list[Message]: ...
+    def rename(self, message: Message) -> Any: ...
+    def acceptable(self, call_id: str) -> bool: ...
+
+
+class Transcript:
+    """The history of one thread. `steps` and `messages` are for reading; `sync` is the only way to change them.
+
+    `count(message)` gives a message's tokens and is called once in the message's life.
+    """
+
+    def __init__(self, reader: Reader, count: Callable[[Message], int]) -> None:
+        self.reader = reader
+        self.messages: list[Message] = []
+        self.steps: list[Step] = []
+        self.position: dict[str, int] = {}  # message id -> index of its step
+        self.calls_made = 0  # assistant steps so far: how many model calls the run has had
+        self._count = count
+        self._hosts: list[Any] = []
+        self._copies: list[Any] = []
+        self._audited = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._parsed: list[Message] = []  # as read, before ids were given or repaired
+        self.messages.clear()
+        self.steps.clear()
+        self.position.clear()
+        self.calls_made = 0
+        self._twins: dict[str, int] = {}  # digest -> how many messages have it
+        self._open: dict[str, int] = {}  # call id as the host wrote it -> step that waits for, or had, the result
+        self._orphans: dict[str, int] = {}
+        self._renamed: dict[str, str] = {}
+        self._dirty = 0
+
+    def sync(self, hosts: Sequence[Any]) -> int:
+        """Take in the host's list; return the index of the first step that is new or changed.
+
+        Raises `InvalidMessage` for what cannot be read, and then holds what it held before.
+        """
+        if not isinstance(hosts, list):
+            hosts = list(hosts)
+        if len(hosts) > MAX_MESSAGES:
+            raise LimitError(f"{len(hosts)} messages; the bound is {MAX_MESSAGES}: start a new thread", given=len(hosts))
+        known = len(self._hosts)
+        fork = known if hosts[:known] == self._hosts else _first_difference(hosts, self._hosts)
+        fork = min(fork, self._altered(fork))
+        fresh = [message for index in range(fork, len(hosts)) for message in self._parse(hosts[index], index)]
+        copies = [_copy(raw) for raw in hosts[fork:]]
+        if fork < known:
+            self._rewind(fork)
+        self._dirty = len(self.steps) if fork == known else 0
+        for message in fresh:
+            self._append(message)
+        self._hosts += hosts[fork:]
+        self._copies += copies
+        return self._dirty
+
+    def _parse(self, raw: Any, index: int) -> list[Message]:
+        messages = self.reader.parse(raw, index)
+        for message in messages:
+            if len(message.text) > MAX_CHARACTERS:
+                text = f"message {index} has {len(message.text)} characters; the bound is {MAX_CHARACTERS}: offload it first"
+                raise LimitError(text, index=index)
+        return messages
+
+    def _altered(self, fork: int) -> int:
+        """The first known message that was edited in place, among the newest and a rotating window of the others."""
+        start = self._audited if self._audited < fork else 0
+        self._audited = start + AUDIT
+        for window in (range(start, min(start + AUDIT, fork)), range(max(fork - AUDIT, start + AUDIT), fork)):
+            for index in window:
+                if _plain(self._hosts[index]) != self._copies[index]:
+                    return index
+        return fork
+
+    def _rewind(self, fork: int) -> None:
+        kept = [message for message in self._parsed if message.host < fork]
+        del self._hosts[fork:], self._copies[fork:]
+        self._forget()
+        for message in kept:
+            self._append(message)
+
+    def _append(self, message: Message) -> None:
+        if not message.tokens:
+            message = replace(message, tokens=self._count(message))
+        self._parsed.append(message)
+        if message.calls and self.reader.unique_ids:
+            message = self._with_usable_ids(message)
+        message = self._identified(message)
+        self.messages.append(message)
+        if message.role == "tool":
+            self._bind(message)
+        else:
+            self._open_step(message)
+
+    def _identified(self, message: Message) -> Message:
+        digest = _digest(message)
+        seen = self._twins.get(digest, 0)
+        self._twins[digest] = seen + 1
+        return replace(message, id=f"{digest}-{seen}" if seen else digest)
+
+    def _with_usable_ids(self, message: Message) -> Message:
+        """Give a call a new id where its own was used before in the thread or the provider would refuse it."""
+        ids: dict[int, str] = {}
+        taken = {call.id for call in message.calls}
+        seen: set[str] = set()
+        for place, call in enumerate(message.calls):
+            if call.id in self._open or call.id in seen or not self.reader.acceptable(call.id):
+                ids[place] = _new_id(call.id, len(self.steps), place, taken | self._open.keys())
+            seen.add(call.id)
+        if not ids:
+            return message
+        calls = tuple(replace(call, id=ids.get(place, call.id)) for place, call in enumerate(message.calls))
+        renamed = replace(message, calls=calls)
+        for place, new in ids.items():
+            self._renamed[message.calls[place].id] = new
+        return replace(renamed, out=self.reader.rename(renamed))
+
+    def _open_step(self, message: Message) -> None:
+        last = len(self.steps) - 1
+        joins = (
+            self.reader.groups_heads
+            and message.role == "assistant"
+            and last >= 0
+            and self.steps[last].role == "assistant"
+            and not self.steps[last].results
+        )
+        if joins:
+            self._set(last, replace(self.steps[last], heads=(*self.steps[last].heads, message)))
+        else:
+            last += 1
+            self.steps.append(Step((message,)))
+            self.calls_made += message.role == "assistant"
+        self.position[message.id] = last
+        for call in message.calls:
+            self._open[call.id] = last
+            if call.id in self._orphans:
+                self._adopt(call.id)
+
+    def _bind(self, message: Message) -> None:
+        call_id = self._answered_call(message.call_id)
+        step = self._open.get(call_id)
+        if step is None:
+            self._orphans[call_id] = len(self.steps)
+            self.position[message.id] = len(self.steps)
+            self.steps.append(Step((), (message,)))
+            return
+        if call_id != message.call_id:
+            message = replace(message, call_id=call_id)
+            message = replace(message, out=self.reader.rename(message))
+        tool = next(call.name for call in self.steps[step].calls if call.id == call_id)
+        message = replace(message, tool=tool)
+        self.messages[-1] = message
+        others = tuple(result for result in self.steps[step].results if result.call_id != call_id)
+        self.position[message.id] = step
+        self._set(step, replace(self.steps[step], results=(*others, message)))
+
+    def _answered_call(self, call_id: str) -> str:
+        """The call a result speaks of: the renamed one, unless its namesake in the same step still waits."""
+        new = self._renamed.get(call_id, call_id)
+        if new == call_id or new not in self._open:
+            return call_id
+        step = self._open[new]
+        namesake_waits = self._open.get(call_id) == step and any(c.id == call_id for c in self.steps[step].pending)
+        return call_id if namesake_waits else new
+
+    def _adopt(self, call_id: str) -> None:
+        """A result that came before its call joins it."""
+        orphan = self._orphans.pop(call_id)
+        message = self.steps[orphan].results[0]
+        self._set(orphan, Step(()))
+        step = self._open[call_id]
+        tool = next(call.name for call in self.steps[step].calls if call.id == call_id)
+        self.position[message.id] = step
+        self._set(step, replace(self.steps[step], results=(*self.steps[step].results, replace(message, tool=tool))))
+
+    def _set(self, index: int, step: Step) -> None:
+        self.steps[index] = step
+        self._dirty = min(self._dirty, index)
+
+    def find(self, message_id: str) -> Message | None:
+        """The message with this id, or None."""
+        step = self.position.get(message_id)
+        if step is None:
+            return None
+        return next((message for message in self.steps[step].messages if message.id == message_id), None)
+
+    def host_objects(self, messages: Iterable[Message]) -> list[Any]:
+        """The host's own objects behind these messages, in order, each once."""
+        return [self._hosts[index] for index in sorted({message.host for message in messages})]
+
+
+def _first_difference(new: Sequence[Any], old: Sequence[Any]) -> int:
+    for index, (a, b) in enumerate(zip(new, old, strict=False)):
+        if a is not b and a != b:
+            return index
+    return min(len(new), len(old))
+
+
+def _plain(raw: Any) -> Any:
+    return raw if isinstance(raw, dict) else getattr(raw, "__dict__", raw)
+
+
+def _copy(raw: Any) -> Any:
+    """A structural copy that shares the strings: cheap, and unequal once the host edits its object in place."""
+    return _copied(_plain(raw), 0)
+
+
+def _copied(value: Any, depth: int) -> Any:
+    if depth > 100:
+        raise InvalidMessage("a message nests deeper than 100 levels or holds itself", code="not_json")
+    if isinstance(value, dict):
+        return {key: _copied(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copied(item, depth + 1) for item in value]
+    return value
+
+
+def _digest(message: Message) -> str:
+    calls = [(call.id, call.name, call.arguments) for call in message.calls]
+    content = repr((message.role, message.text, calls, message.call_id))
+    return blake2b(content.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+
+
+def _new_id(old: str, step: int, place: int, taken: set[str]) -> str:
+    """A fresh id the providers accept, the same each time the same history is read."""
+    for attempt in range(len(taken) + 1):
+        new = "call_" + blake2b(repr((old, step, place, attempt)).encode("utf-8", "replace"), digest_size=8).hexdigest()
+        if new not in taken:
+            return new
+    raise AssertionError("unreachable: more attempts than ids taken")
