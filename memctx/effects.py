@@ -1,0 +1,154 @@
+"""Effects: what a strategy asks for by yielding, and the two drivers that answer.
+
+A strategy is a generator, so there is one code path for sync and async (the way httpx drives authentication). An answer
+that is missing, late, empty or too long raises `EffectError` inside the generator; a strategy that does not catch it
+proposes nothing, and the plan stays as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as LateError
+from dataclasses import dataclass
+from typing import Any
+
+from memctx.errors import EffectError
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Ask a model. `messages` are role/content dicts; the answer is its text. `module` says which part asks."""
+
+    messages: tuple[dict[str, Any], ...]
+    max_tokens: int
+    module: str
+    tools: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """Ask for vectors of texts; the answer is one sequence of floats a text."""
+
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Ask memory for the `k` records of `kind` nearest to `query`."""
+
+    query: str
+    kind: str
+    k: int
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Hand records (JSON data) to memory; the answer is their ids."""
+
+    records: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Remove records by id."""
+
+    ids: tuple[str, ...]
+
+
+Effect = Generate | Embed | Recall | Remember | Forget
+Asks = Generator[Effect, Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """Who answers: a callable (plain or async) by effect type. `timeout` in seconds bounds each answer."""
+
+    by_type: Mapping[type, Callable[[Any], Any]]
+    timeout: float = 60.0
+
+    def find(self, effect: Effect) -> Callable[[Any], Any]:
+        handler = self.by_type.get(type(effect))
+        if handler is None:
+            name = type(effect).__name__
+            raise EffectError(f"nobody answers {name}: give the session {name.lower()}=...", code="no_handler")
+        return handler
+
+
+def drive(asks: Asks, handlers: Handlers) -> Any:
+    """Run a generator to its end, answering what it yields, and return what it returns."""
+    answer: Any = None
+    failed: BaseException | None = None
+    while True:
+        try:
+            effect = asks.throw(failed) if failed else asks.send(answer)
+        except StopIteration as done:
+            return done.value
+        answer, failed = None, None
+        try:
+            answer = _checked(effect, _call(handlers.find(effect), effect, handlers.timeout))
+        except Exception as cause:  # whatever a handler raises becomes one error kind for the strategy
+            failed = _failure(effect, cause)
+
+
+async def adrive(asks: Asks, handlers: Handlers) -> Any:
+    """As `drive`; an async handler is awaited, a plain one runs in a thread."""
+    answer: Any = None
+    failed: BaseException | None = None
+    while True:
+        try:
+            effect = asks.throw(failed) if failed else asks.send(answer)
+        except StopIteration as done:
+            return done.value
+        answer, failed = None, None
+        try:
+            answer = _checked(effect, await _acall(handlers.find(effect), effect, handlers.timeout))
+        except Exception as cause:
+            failed = _failure(effect, cause)
+
+
+def _call(handler: Callable[[Any], Any], effect: Effect, timeout: float) -> Any:
+    pool = ThreadPoolExecutor(1, thread_name_prefix="memctx-effect")
+    try:
+        return pool.submit(_run, handler, effect).result(timeout)
+    except LateError:
+        raise EffectError(f"no answer within {timeout} s", code="effect_timeout") from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _run(handler: Callable[[Any], Any], effect: Effect) -> Any:
+    answer = handler(effect)
+    return asyncio.run(_awaited(answer)) if inspect.isawaitable(answer) else answer
+
+
+async def _awaited(answer: Any) -> Any:
+    return await answer
+
+
+async def _acall(handler: Callable[[Any], Any], effect: Effect, timeout: float) -> Any:
+    plain = not inspect.iscoroutinefunction(handler)
+    answer = asyncio.to_thread(handler, effect) if plain else handler(effect)
+    try:
+        value = await asyncio.wait_for(answer, timeout)
+        return await asyncio.wait_for(value, timeout) if inspect.isawaitable(value) else value
+    except TimeoutError:
+        raise EffectError(f"no answer within {timeout} s", code="effect_timeout") from None
+
+
+def _checked(effect: Effect, answer: Any) -> Any:
+    if isinstance(effect, Generate) and not (isinstance(answer, str) and answer.strip()):
+        raise EffectError(f"the model answered {answer!r:.60} where text was asked for", code="empty_answer")
+    if isinstance(effect, Embed) and len(answer) != len(effect.texts):
+        raise EffectError(f"{len(answer)} vectors for {len(effect.texts)} texts", code="wrong_count")
+    return answer
+
+
+def _failure(effect: Effect, cause: BaseException) -> EffectError:
+    if isinstance(cause, EffectError):
+        return cause
+    failure = EffectError(f"{type(effect).__name__} failed: {type(cause).__name__}: {cause}", code="effect_failed")
+    failure.__cause__ = cause
+    return failure
