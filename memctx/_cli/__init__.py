@@ -1,0 +1,1 @@
+"""Helpers of the command line: what commands read, and how they print."""
