@@ -106,6 +106,8 @@ class Transcript:
         self.steps: list[Step] = []
         self.position: dict[str, int] = {}  # message id -> index of its step
         self.calls_made = 0  # assistant steps so far: how many model calls the run has had
+        self.tokens = 0  # of all messages, unedited
+        self.forks = 0  # how often the history was rewound or edited
         self._count = count
         self._hosts: list[Any] = []
         self._copies: list[Any] = []
@@ -114,6 +116,7 @@ class Transcript:
 
     def _forget(self) -> None:
         self._parsed: list[Message] = []  # as read, before ids were given or repaired
+        self.tokens = 0
         self.messages.clear()
         self.steps.clear()
         self.position.clear()
@@ -169,6 +172,7 @@ class Transcript:
         kept = [message for message in self._parsed if message.host < fork]
         del self._hosts[fork:], self._copies[fork:]
         self._forget()
+        self.forks += 1
         for message in kept:
             self._append(message)
 
@@ -176,6 +180,7 @@ class Transcript:
         if not message.tokens:
             message = replace(message, tokens=self._count(message))
         self._parsed.append(message)
+        self.tokens += message.tokens
         if message.calls and self.reader.unique_ids:
             message = self._with_usable_ids(message)
         message = self._identified(message)

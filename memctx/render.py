@@ -46,6 +46,8 @@ class Renderer:
         self.repairs: dict[int, str] = {}
         self.offer: Offer | None = None
         self._sizes: dict[tuple[str, str], int] = {}
+        self._handles: tuple[str, ...] = ()
+        self._handles_of: tuple[object, int] = (None, 0)
         self._load(Plan())
 
     @property
@@ -236,11 +238,15 @@ class Renderer:
     def cleared(self, message_id: str) -> Clear | None:
         return self._clears.get(message_id)
 
-    def active(self) -> list[Edit]:
-        """The edits whose target is in the history."""
-        position = self.transcript.position
-        named = (edit for edit in self.plan.edits if isinstance(edit, Clear | Drop | Replace))
-        return [e for e in named if (e.target if isinstance(e, Clear) else e.first) in position]
+    def handles(self) -> tuple[str, ...]:
+        """Handles of the edits that act on what is in the history, in the order accepted."""
+        edits, forks = self._handles_of
+        if edits is not self.plan.edits or forks != self.transcript.forks:
+            position = self.transcript.position
+            named = (edit for edit in self.plan.edits if isinstance(edit, Clear | Drop | Replace))
+            self._handles = tuple(e.handle for e in named if (e.target if isinstance(e, Clear) else e.first) in position)
+            self._handles_of = (self.plan.edits, self.transcript.forks)
+        return self._handles
 
 
 def _has_content(message: Message) -> bool:

@@ -1,0 +1,75 @@
+"""What the library itself does when the strategies leave a view over its limit: first whole old steps, then a cut of what
+is newest and too large. Each is a pair of (last handle number used, edits), as reversible as any other edit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from memctx.edits import Clear, Drop, Edit, marker
+from memctx.messages import Message, Transcript
+from memctx.protect import Protection
+from memctx.render import Renderer
+
+Resort = Callable[[int, int, int], tuple[int, list[Edit]]]
+KEPT_STEPS = 4  # newest steps that the first resort leaves alone
+
+
+def last_resort(transcript: Transcript, renderer: Renderer, protection: Protection) -> Iterator[Resort]:
+    """Ways to save tokens, the mildest first, each called with (serial, wanted to be far from the limit, needed)."""
+    yield lambda serial, wanted, _: _drop_oldest(transcript, renderer, protection, serial, wanted, KEPT_STEPS)
+    yield lambda serial, _, needed: _clip(transcript, renderer, protection, serial, needed, 400)
+    yield lambda serial, _, needed: _drop_oldest(transcript, renderer, protection, serial, needed, 1)
+    yield lambda serial, _, needed: _clip(transcript, renderer, protection, serial, needed, 0)
+
+
+def _drop_oldest(
+    transcript: Transcript, renderer: Renderer, protection: Protection, serial: int, excess: int, keep: int
+) -> tuple[int, list[Edit]]:
+    """One span from the first step that may go, long enough to save `excess` tokens; an older span grows into it."""
+    steps = transcript.steps
+    free = [i for i in range(len(steps) - keep) if steps[i].heads and not any(map(protection, steps[i].messages))]
+    if not free:
+        return serial, []
+    first, saved, last = free[0], 0, free[0]
+    for index in free:
+        last = index
+        saved += renderer.sums[index + 1] - renderer.sums[index]
+        if saved >= excess + 24:
+            break
+    if saved <= 24:
+        return serial, []
+    handle = f"r{serial + 1}"
+    return serial + 1, [Drop(steps[first].messages[0].id, steps[last].messages[-1].id, handle)]
+
+
+def _clip(
+    transcript: Transcript, renderer: Renderer, protection: Protection, serial: int, excess: int, leave: int
+) -> tuple[int, list[Edit]]:
+    """The largest results in sight keep head and tail, down to `leave` tokens each, until the excess is gone."""
+    visible = [(i, m) for i, step in enumerate(transcript.steps) if renderer.shown(i) for m in step.results if step.heads]
+    sized = [(renderer.counter.text(renderer.text(m)), i, m) for i, m in visible if not protection.pinned(m)]
+    edits: list[Edit] = []
+    for size, _, message in sorted(sized, key=lambda item: -item[0]):
+        if excess <= 0 or size <= leave + 16:
+            break
+        serial += 1
+        target = max(leave, size - excess - 16)
+        edits.append(Clear(message.id, clipped(message, renderer, target, f"r{serial}"), f"r{serial}"))
+        excess -= size - target - 8
+    return serial, edits
+
+
+def clipped(message: Message, renderer: Renderer, tokens: int, handle: str) -> str:
+    """Head and tail of a result in about `tokens` tokens, with a mark that says so between them."""
+    text: str = renderer.text(message)
+    size: Any = max(1, renderer.counter.text(text))
+    room = len(text) * tokens // size
+    while room > 0:
+        head, tail = text[: room * 2 // 3], text[len(text) - room // 3 :]
+        cut = f"{head}\n{marker(handle)}\n{tail}"
+        if renderer.counter.text(cut) <= tokens:
+            return cut
+        room = room * 9 // 10 - 1
+    return marker(handle)
