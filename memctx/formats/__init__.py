@@ -1,20 +1,25 @@
 """Wire formats. This file says what one is; every other file here is one.
 
 A format reads a host message into `Message`s and writes edited ones back in the form they came in. It imports no host
-package: LangChain objects are read by their attributes. Repairs of single messages happen here, at reading.
+package: LangChain and SDK objects are read by what they show. Repairs of single messages happen here, at reading.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from memctx._rules._values import dict_of
 from memctx.errors import ConfigError, InvalidMessage
 from memctx.messages import Message, ToolCall
+from memctx.validity import Violation, check
 
 NAMES = ("openai-chat", "openai-responses", "anthropic", "gemini", "langchain")
 RESPONSES_ROLES = {"message", "reasoning", "item_reference", "compaction"}
+LANGCHAIN_TYPES = {"human", "ai", "system", "developer", "tool", "function", "chat", "remove"}
+EMPTY = "(empty)"  # stands where a provider wants text and the host's message has none
 
 
 class Format(Protocol):
@@ -60,22 +65,36 @@ class Format(Protocol):
 def detect(hosts: Sequence[Any]) -> str | None:
     """The format these host messages are in, or None while plain text messages leave it open."""
     for raw in hosts:
-        if not isinstance(raw, Mapping):
-            if hasattr(raw, "content") and hasattr(raw, "type"):
-                return "langchain"
-            continue
-        if "parts" in raw:
-            return "gemini"
-        kind = raw.get("type")
-        if "role" not in raw or (isinstance(kind, str) and kind in RESPONSES_ROLES):
-            return "openai-responses" if isinstance(kind, str) else None
-        if raw["role"] in ("tool", "developer", "function") or raw.get("tool_calls"):
-            return "openai-chat"
-        for part in raw["content"] if isinstance(raw.get("content"), list) else ():
-            found = _PART_FORMATS.get(part.get("type")) if isinstance(part, Mapping) else None
-            if found:
-                return found
+        found = "langchain" if is_langchain(raw) else _detected(_mapping(raw))
+        if found:
+            return found
     return None
+
+
+def is_langchain(raw: Any) -> bool:
+    """Whether this is a LangChain message: an object with `content` and one of LangChain's message types."""
+    if isinstance(raw, Mapping | str) or not hasattr(raw, "content"):
+        return False
+    kind = getattr(raw, "type", None)
+    return isinstance(kind, str) and (kind in LANGCHAIN_TYPES or kind.endswith("MessageChunk"))
+
+
+def _mapping(raw: Any) -> Mapping[str, Any]:
+    """A mapping as it is, an SDK's object as the SDK sends it, and nothing for anything else."""
+    return raw if isinstance(raw, Mapping) else dict_of(raw) or {}
+
+
+def _detected(raw: Mapping[str, Any]) -> str | None:
+    if "parts" in raw:
+        return "gemini"
+    kind = raw.get("type")
+    if isinstance(kind, str) and ("role" not in raw or kind in RESPONSES_ROLES):
+        return "openai-responses"
+    if raw.get("role") in ("tool", "developer", "function") or raw.get("tool_calls") or raw.get("function_call"):
+        return "openai-chat"
+    content = raw.get("content")
+    kinds = (_mapping(part).get("type") for part in (content if isinstance(content, list | tuple) else ()))
+    return next((_PART_FORMATS[kind] for kind in kinds if isinstance(kind, str) and kind in _PART_FORMATS), None)
 
 
 _PART_FORMATS = {
@@ -118,15 +137,53 @@ def clean(text: str) -> str:
     return text
 
 
-def cleaned(value: Any) -> Any:
+def wire(raw: Any, index: int) -> tuple[Any, Any]:
+    """`(data, out)`: the message as plain JSON data to read, and what goes on the wire.
+
+    `out` is the host's object unless a lone surrogate had to be replaced; `data` is that object too unless it is, or
+    holds, an SDK's own object. Raises `InvalidMessage` (`not_json`) for what JSON cannot carry.
+    """
+    dumped: list[Any] = []
+
+    def dump(value: Any) -> Any:
+        plain = dict(value) if isinstance(value, Mapping) else dict_of(value)
+        if plain is None:
+            raise TypeError(f"an object of type {type(value).__name__}")
+        dumped.append(value)
+        return plain
+
+    try:
+        text = json.dumps(raw, ensure_ascii=False, allow_nan=False, default=dump)
+        data = json.loads(text) if dumped else raw
+    except (TypeError, ValueError, RecursionError) as cause:
+        raise InvalidMessage(
+            f"message {index} holds what JSON cannot carry ({cause}): use only JSON values",
+            code="not_json",
+            index=index,
+        ) from cause
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        data = _cleaned(data)
+        return data, data
+    return data, raw
+
+
+def cleaned(value: Any, index: int) -> Any:
     """`value` itself if every string in it can be encoded, else a copy in which they can."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return _cleaned(value)
     except (TypeError, ValueError, RecursionError) as cause:
-        raise InvalidMessage(f"a message holds what JSON cannot carry: {cause}", code="not_json") from cause
+        text = f"message {index} holds what JSON cannot carry ({cause}): use only JSON values"
+        raise InvalidMessage(text, code="not_json", index=index) from cause
     return value
+
+
+def body(value: Any) -> dict[str, Any]:
+    """A wire message as a dict that may be spread into a changed copy."""
+    return dict(value) if isinstance(value, Mapping) else dict_of(value) or {}
 
 
 def _cleaned(value: Any) -> Any:
@@ -135,7 +192,7 @@ def _cleaned(value: Any) -> Any:
     if isinstance(value, list):
         return [_cleaned(item) for item in value]
     if isinstance(value, Mapping):
-        return {clean(str(key)): _cleaned(item) for key, item in value.items()}
+        return {clean(key) if isinstance(key, str) else key: _cleaned(item) for key, item in value.items()}
     return value
 
 
@@ -151,3 +208,37 @@ def arguments_object(text: str) -> Any:
     except (ValueError, RecursionError):
         value = None
     return value if isinstance(value, dict) else {"_raw": text}
+
+
+def usable_name(name: str, limit: int) -> str:
+    """A tool name with what OpenAI and Anthropic refuse replaced by `_`, and cut to `limit` characters."""
+    if len(name) <= limit and _NAME.fullmatch(name):
+        return name
+    return _NOT_NAME.sub("_", name)[:limit]
+
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]+")
+_NOT_NAME = re.compile(r"[^a-zA-Z0-9_-]")
+
+
+def faults(out: Any, provider: str) -> Violation | None:
+    """The first rule of its provider that one wire message breaks by itself, or None.
+
+    `out`: a `Message.out`, whole or a part of a host message. Rules about neighbours, the list and call ids are passed
+    over: the renderer and the transcript see to those. What this finds, nothing can mend.
+    """
+    raw = out
+    if provider == "anthropic" and isinstance(out, Mapping) and out.get("type") == "tool_result":
+        raw = {"role": "user", "content": [out]}
+    elif provider == "gemini" and isinstance(out, Mapping) and "parts" not in out:
+        raw = {"role": "user", "parts": [out]}
+    return next((found for found in check([raw], provider) if found.rule not in _OF_THE_LIST), None)
+
+
+_OF_THE_LIST = {
+    "empty_messages", "first_not_user", "no_user", "prefill_not_supported", "trailing_whitespace",
+    "unanswered_tool_call", "orphan_tool_result", "duplicate_tool_result", "tool_result_not_first",
+    "tool_result_not_alone", "call_turn_misplaced", "reasoning_without_item", "compaction_block_ambiguous",
+    "compaction_block_misplaced", "too_many_cache_breakpoints",
+    "bad_tool_call_id", "tool_id_too_long", "duplicate_tool_call_id",
+}  # fmt: skip

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from memctx.errors import InvalidMessage
-from memctx.formats import arguments_text, cleaned
+from memctx.formats import arguments_text, body, usable_name, wire
 from memctx.messages import Message, Role, ToolCall
 
 ROLES: dict[str, Role] = {
@@ -19,6 +18,8 @@ ROLES: dict[str, Role] = {
     "tool": "tool",
 }
 TEXT_KEYS = ("text", "refusal")
+MAX_NAME = 64
+MAX_ID = 40
 
 
 class OpenAIChat:
@@ -29,55 +30,41 @@ class OpenAIChat:
     unique_ids = True
 
     def parse(self, raw: Any, index: int) -> list[Message]:
-        role = raw.get("role") if isinstance(raw, Mapping) else None
+        data, out = wire(raw, index)
+        role = data.get("role") if isinstance(data, Mapping) else None
         if not isinstance(role, str) or role not in ROLES:
             text = f"message {index} has role {role!r:.40}; use one of {', '.join(ROLES)}"
             raise InvalidMessage(text, code="bad_role", index=index)
-        out = self._repaired(raw, index)
-        calls = tuple(_call(call, index) for call in out.get("tool_calls") or ())
+        mended = _mended(data, index)
         return [
             Message(
                 role=ROLES[role],
-                text=content_text(out.get("content"), index),
+                text=content_text(data.get("content"), index, may_lack=role in ("assistant", "function")),
                 raw=raw,
-                out=out,
-                calls=calls,
-                call_id=_call_id(out, index) if role == "tool" else "",
-                sealed=bool(out.get("reasoning_content")),
+                out=out if mended is data else mended,
+                calls=tuple(_call(call, index) for call in mended.get("tool_calls") or ()),
+                call_id=_call_id(data, index) if role == "tool" else "",
+                sealed=bool(data.get("reasoning_content")),
                 host=index,
             )
         ]
 
-    def _repaired(self, raw: Mapping[str, Any], index: int) -> Any:
-        out: Any = cleaned(raw)
-        calls = out.get("tool_calls", ...)
-        if calls is None or calls == []:
-            out = {key: value for key, value in out.items() if key != "tool_calls"}
-        elif calls is not ... and not isinstance(calls, list):
-            text = f"message {index}: tool_calls must be a list, got {type(calls).__name__}"
-            raise InvalidMessage(text, code="empty_tool_calls", index=index)
-        elif calls is not ...:
-            fixed = [_repaired_call(call) for call in calls]
-            if any(a is not b for a, b in zip(fixed, calls, strict=True)):
-                out = {**out, "tool_calls": fixed}
-        if out.get("content", ...) == [] and out.get("tool_calls"):
-            out = {**out, "content": None}
-        return out
-
     def acceptable(self, call_id: str) -> bool:
-        return 0 < len(call_id) <= 40
+        return 0 < len(call_id) <= MAX_ID
 
     def rename(self, message: Message) -> Any:
         if message.role == "tool":
-            return {**message.out, "tool_call_id": message.call_id}
-        pairs = zip(message.out["tool_calls"], message.calls, strict=True)
-        return {**message.out, "tool_calls": [{**raw, "id": call.id} for raw, call in pairs]}
+            return {**body(message.out), "tool_call_id": message.call_id}
+        out = body(message.out)
+        pairs = zip(out["tool_calls"], message.calls, strict=True)
+        return {**out, "tool_calls": [{**raw, "id": call.id} for raw, call in pairs]}
 
     def with_text(self, message: Message, text: str) -> Any:
-        return {**message.out, "content": text}
+        return {**body(message.out), "content": text}
 
     def with_arguments(self, message: Message, arguments: Mapping[str, str]) -> Any:
-        return {**message.out, "tool_calls": [_with_arguments(raw, arguments) for raw in message.out["tool_calls"]]}
+        out = body(message.out)
+        return {**out, "tool_calls": [_with_arguments(raw, arguments) for raw in out["tool_calls"]]}
 
     def result(self, call: ToolCall, text: str, like: Message) -> Message:
         raw = {"role": "tool", "tool_call_id": call.id, "content": text}
@@ -91,22 +78,42 @@ class OpenAIChat:
         return [out for _, out in items]
 
 
-def content_text(content: Any, index: int) -> str:
-    """The text of a content field: a string, None, or parts."""
-    if content is None or isinstance(content, str):
+def content_text(content: Any, index: int, *, may_lack: bool = False) -> str:
+    """The text of a content field: a string, parts, or None where `may_lack`."""
+    if isinstance(content, str) or (content is None and may_lack):
         return content or ""
-    if not isinstance(content, list):
+    if not isinstance(content, list | tuple):
         text = f"message {index}: content must be text or a list of parts, got {type(content).__name__}"
         raise InvalidMessage(text, code="bad_content_type", index=index)
-    return "\n".join(part_text(part, index) for part in content)
+    return "\n".join(filter(None, (part_text(part, index) for part in content)))
 
 
 def part_text(part: Any, index: int) -> str:
-    if isinstance(part, str):
-        return part
+    """The text of one part; "" for an image, a sound or a file."""
     if not isinstance(part, Mapping):
-        raise InvalidMessage(f"message {index}: a content part is {part!r:.40}", code="bad_part", index=index)
+        text = f"message {index}: a content part must be an object with a type, got {part!r:.40}"
+        raise InvalidMessage(text, code="bad_part", index=index)
     return next((part[key] for key in TEXT_KEYS if isinstance(part.get(key), str)), "")
+
+
+def _mended(data: Any, index: int) -> Any:
+    """`data` itself, or a copy in which the calls have the form the provider takes."""
+    changes: dict[str, Any] = {}
+    calls = data.get("tool_calls")
+    if calls is not None and not isinstance(calls, list | tuple):
+        text = f"message {index}: tool_calls must be a list, got {type(calls).__name__}"
+        raise InvalidMessage(text, code="empty_tool_calls", index=index)
+    if calls:
+        mended = [_mended_call(call) for call in calls]
+        if any(a is not b for a, b in zip(mended, calls, strict=True)):
+            changes["tool_calls"] = mended
+    if data.get("role") == "assistant" and data.get("content", "") in (None, []):
+        lone = not (calls or data.get("function_call") or data.get("refusal") or data.get("audio"))
+        if lone or data.get("content") == []:
+            changes["content"] = "" if lone else None
+    if not changes and calls != []:
+        return data
+    return {**{key: value for key, value in data.items() if key != "tool_calls" or calls}, **changes}
 
 
 def _call(call: Any, index: int) -> ToolCall:
@@ -128,22 +135,20 @@ def _call_id(out: Mapping[str, Any], index: int) -> str:
     return call_id
 
 
-def _repaired_call(call: Any) -> Any:
+def _mended_call(call: Any) -> Any:
     """Arguments as text and a name the provider takes; other faults are left for `check` to name."""
-    if not isinstance(call, Mapping) or not isinstance(call.get("function"), Mapping):
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping):
         return call
-    function = call["function"]
     changes: dict[str, Any] = {}
     if not isinstance(function.get("arguments"), str):
         changes["arguments"] = arguments_text(function.get("arguments") or {})
-    if isinstance(function.get("name"), str) and function["name"] and not _NAME.fullmatch(function["name"]):
-        changes["name"] = re.sub(r"[^a-zA-Z0-9_-]", "_", function["name"])[:64]
-    if call.get("type", "function") == "function" and not changes and "type" in call:
+    name = function.get("name")
+    if isinstance(name, str) and usable_name(name, MAX_NAME) != name:
+        changes["name"] = usable_name(name, MAX_NAME)
+    if not changes and "type" in call:
         return call
     return {**call, "type": call.get("type", "function"), "function": {**function, **changes}}
-
-
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 def _with_arguments(raw: Any, arguments: Mapping[str, str]) -> Any:
