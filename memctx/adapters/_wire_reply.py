@@ -56,7 +56,7 @@ class Listener:
     def _guarded(self, read: Callable[[Answer, Json], None], value: Json) -> None:
         try:
             read(self._answer, value)
-        except (AttributeError, KeyError, TypeError, ValueError):  # not the shape it should have: nothing is known
+        except (AttributeError, LookupError, TypeError, ValueError):  # not the shape it should have: nothing is known
             self._answer.done = False
 
     def result(self) -> tuple[Any, Json | None]:

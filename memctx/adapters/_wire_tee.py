@@ -12,6 +12,7 @@ from memctx.adapters._wire_body import Service
 from memctx.adapters._wire_reply import Listener
 
 log = logging.getLogger("memctx")
+FAILED = "memctx could not take in an answer; the host has it"
 
 
 class Observer(Protocol):
@@ -22,14 +23,16 @@ class Observer(Protocol):
 
 
 class Ear:
-    """Hears an answer and, once, what it came to. Compressed bytes are kept and read at the end."""
+    """Hears an answer's bytes and, once, tells what it was. Compressed bytes are kept and read at the end."""
 
-    def __init__(self, viewer: Observer, service: Service, headers: httpx2.Headers) -> None:
-        self.viewer: Observer | None = viewer
-        kind = headers.get("content-type", "")
+    def __init__(self, observer: Observer, service: Service, response: httpx2.Response) -> None:
+        self._observer: Observer | None = observer
+        kind = response.headers.get("content-type", "")
         self._listener = Listener(service, stream=kind.startswith("text/event-stream"))
-        self._encoding = headers.get("content-encoding", "identity")
+        self._encoding = response.headers.get("content-encoding", "identity")
         self._packed: list[bytes] = []
+        if response.is_closed:  # an inner transport, a mock or a cache, that has read it already
+            self._listener.feed(response.content)
 
     def hear(self, chunk: bytes) -> None:
         if self._encoding == "identity":
@@ -37,14 +40,30 @@ class Ear:
         else:
             self._packed.append(chunk)
 
-    def told(self) -> tuple[Observer | None, Any, Any]:
-        """(whom to tell, reply, usage); the viewer is None from the second time on."""
-        viewer, self.viewer = self.viewer, None
-        if viewer is None:
+    def tell(self) -> None:
+        observer, reply, usage = self._heard()
+        if observer is not None:
+            try:
+                observer.observe(reply, usage)
+            except Exception:  # the answer is good and paid for: the host shall have it
+                log.warning(FAILED, exc_info=True)
+
+    async def atell(self) -> None:
+        observer, reply, usage = self._heard()
+        if observer is not None:
+            try:
+                await observer.aobserve(reply, usage)
+            except Exception:  # as above
+                log.warning(FAILED, exc_info=True)
+
+    def _heard(self) -> tuple[Observer | None, Any, Any]:
+        """(whom to tell, reply, usage); nobody from the second time on."""
+        observer, self._observer = self._observer, None
+        if observer is None:
             return None, None, None
         if self._packed:
             self._listener.feed(_unpacked(self._packed, self._encoding))
-        return viewer, *self._listener.result()
+        return observer, *self._listener.result()
 
 
 def _unpacked(chunks: list[bytes], encoding: str) -> bytes:
@@ -55,7 +74,9 @@ def _unpacked(chunks: list[bytes], encoding: str) -> bytes:
 
 
 class Tee(httpx2.SyncByteStream):
-    def __init__(self, inner: httpx2.SyncByteStream, ear: Ear) -> None:
+    """The inner stream's bytes, each handed on as soon as it was heard."""
+
+    def __init__(self, inner: Any, ear: Ear) -> None:
         self._inner, self._ear = inner, ear
 
     def __iter__(self) -> Iterator[bytes]:
@@ -67,16 +88,13 @@ class Tee(httpx2.SyncByteStream):
         try:
             self._inner.close()
         finally:
-            viewer, reply, usage = self._ear.told()
-            if viewer is not None:
-                try:
-                    viewer.observe(reply, usage)
-                except Exception:  # the answer is good and paid for: the host shall have it
-                    log.warning("memctx could not take in an answer", exc_info=True)
+            self._ear.tell()
 
 
 class AsyncTee(httpx2.AsyncByteStream):
-    def __init__(self, inner: httpx2.AsyncByteStream, ear: Ear) -> None:
+    """As `Tee`."""
+
+    def __init__(self, inner: Any, ear: Ear) -> None:
         self._inner, self._ear = inner, ear
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -88,9 +106,4 @@ class AsyncTee(httpx2.AsyncByteStream):
         try:
             await self._inner.aclose()
         finally:
-            viewer, reply, usage = self._ear.told()
-            if viewer is not None:
-                try:
-                    await viewer.aobserve(reply, usage)
-                except Exception:  # the answer is good and paid for: the host shall have it
-                    log.warning("memctx could not take in an answer", exc_info=True)
+            await self._ear.atell()

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import httpx2
 
@@ -70,7 +70,13 @@ class Transport(httpx2.BaseTransport):
                 else:
                     step = flow.send(done)
         except StopIteration as end:
-            return _teed(end.value, Tee)
+            response: httpx2.Response = end.value[0]
+            ear: Ear | None = end.value[1]
+            if ear and response.is_closed:
+                ear.tell()
+            elif ear:
+                response.stream = Tee(response.stream, ear)
+            return response
 
     def _do(self, step: _Step) -> Any:
         if isinstance(step, _Read):
@@ -102,7 +108,13 @@ class AsyncTransport(httpx2.AsyncBaseTransport):
                 else:
                     step = flow.send(done)
         except StopIteration as end:
-            return _teed(end.value, AsyncTee)
+            response: httpx2.Response = end.value[0]
+            ear: Ear | None = end.value[1]
+            if ear and response.is_closed:
+                await ear.atell()
+            elif ear:
+                response.stream = AsyncTee(response.stream, ear)
+            return response
 
     async def _do(self, step: _Step) -> Any:
         if isinstance(step, _Read):
@@ -137,25 +149,34 @@ class _Send:
 _Step = _Read | _See | _Send
 
 
+_Answer = tuple[httpx2.Response, Ear | None]  # an ear where somebody is to be told what the answer was
+
+
 @dataclass(frozen=True, slots=True)
-class _Done:
-    """The answer, and whom to tell what it was: nobody where `viewer` is None."""
+class _Biller:
+    """Takes in only what a call cost: of a history the session never saw, its counting can learn nothing."""
 
-    response: httpx2.Response
-    viewer: Viewer | None = None
-    service: wire.Service = "chat"
+    viewer: Any
+
+    def observe(self, reply: Any = None, usage: Any = None) -> None:
+        self.viewer.accounts.observe(usage)
+
+    async def aobserve(self, reply: Any = None, usage: Any = None) -> None:
+        self.observe(reply, usage)
 
 
-def _exchange(source: Source, request: httpx2.Request) -> Generator[_Step, Any, _Done]:
+def _exchange(source: Source, request: httpx2.Request) -> Generator[_Step, Any, _Answer]:
     service = wire.service_of(request.method, request.url.path)
     if service is None:
-        return _Done((yield _Send(_rebuilt(request, None))))
+        return (yield _Send(_rebuilt(request, None))), None
     ask = wire.read(service, (yield _Read(request)))
     viewer = _viewer(source, ask, request) if ask else None
     if ask is None or viewer is None:
-        return _Done((yield _Send(_rebuilt(request, None))))
+        return (yield _Send(_rebuilt(request, None))), None
+    response: httpx2.Response
     if not ask.planned:
-        return _Done((yield _Send(_rebuilt(request, None))), viewer, service)
+        response = yield _Send(_rebuilt(request, None))
+        return response, Ear(_Biller(viewer), service, response) if response.is_success else None
     try:
         view = yield _See(viewer, ask)
     except MemctxError as error:
@@ -164,7 +185,7 @@ def _exchange(source: Source, request: httpx2.Request) -> Generator[_Step, Any, 
     response = yield _Send(_rebuilt(request, wire.write(ask, view, _ttl(viewer))))
     if response.status_code == 400 and hasattr(viewer, "shrink"):
         response = yield from _again(viewer, ask, view, request, response)
-    return _Done(response, viewer, service)
+    return response, Ear(viewer, service, response) if response.is_success else None
 
 
 def _again(
@@ -183,15 +204,16 @@ def _again(
     return response
 
 
-def _viewer(source: Source, ask: wire.Ask, request: httpx2.Request) -> Viewer | None:
+def _viewer(source: Any, ask: wire.Ask, request: httpx2.Request) -> Viewer | None:
     if hasattr(source, "view"):
-        return source  # type: ignore[return-value]  # a callable has no `view`
-    return source(ask.body, request.headers.get(THREAD_HEADER, ""))
+        return cast(Viewer, source)
+    chosen: Viewer | None = source(ask.body, request.headers.get(THREAD_HEADER, ""))
+    return chosen
 
 
 def _ttl(viewer: Any) -> str:
-    """Anthropic's name of the cache lifetime that the session's price was made for."""
-    price = getattr(viewer, "price", None)
+    """Anthropic's name of the cache lifetime that the pipeline's price was made for."""
+    price = getattr(getattr(viewer, "pipeline", None), "price", None)
     return "1h" if getattr(price, "ttl", 0) >= 3600 else ""
 
 
@@ -218,9 +240,3 @@ def _make_passable(error: MemctxError) -> None:
 @cache
 def _both(ours: Any, theirs: Any) -> Any:
     return type(ours.__name__, (ours, theirs), {"__module__": ours.__module__, "__doc__": ours.__doc__})
-
-
-def _teed(done: _Done, tee: Callable[[Any, Ear], Any]) -> httpx2.Response:
-    if done.viewer is not None and done.response.is_success:
-        done.response.stream = tee(done.response.stream, Ear(done.viewer, done.service, done.response.headers))
-    return done.response
