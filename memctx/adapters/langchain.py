@@ -1,0 +1,163 @@
+"""LangChain: middleware for `create_agent`.
+
+The model sees the view; the state keeps every message. The plan travels in private agent state, checkpointed with the
+messages it speaks of, so resume, fork and time travel bring the plan that belongs to them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired
+
+from langchain.agents.middleware import (
+    AgentMiddleware,
+    AgentState,
+    ExtendedModelResponse,
+    ModelRequest,
+    ModelResponse,
+)
+from langchain.agents.middleware.types import PrivateStateAttr
+from langchain.tools import ToolRuntime
+from langchain_core.messages import AIMessage
+from langchain_core.tools import BaseTool, StructuredTool
+from langgraph.types import Command
+
+from memctx.adapters.langgraph import KEY, Sessions, Slot, generate_with, place_of, update_of, usage_of
+from memctx.budget import Budget
+from memctx.plan import Plan
+
+if TYPE_CHECKING:
+    from memctx.pipeline import Pipeline
+    from memctx.session import Session
+    from memctx.view import View
+
+__all__ = ["ContextMiddleware", "ContextState", "generate_with"]
+
+
+class ContextState(AgentState[Any]):
+    """Agent state with the plan, hidden from input and output."""
+
+    memctx_plan: NotRequired[Annotated[dict[str, Any], PrivateStateAttr]]
+
+
+class ContextMiddleware(AgentMiddleware[Any, Any, Any]):
+    """Shows the model the pipeline's view of the history. Put it last in the list, nearest to the model.
+
+    `generate` is a chat model or a callable, for strategies that summarise; `embed`, `recall`, `remember` and `timeout`
+    (seconds) are as in `Pipeline.session`. `reopen=True` gives the model a tool that brings back text that was cut.
+    `capacity` bounds the threads whose parsed history is cached. Errors are those of `Session.view`.
+    """
+
+    state_schema = ContextState
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        generate: Any = None,
+        embed: Any = None,
+        recall: Any = None,
+        remember: Any = None,
+        timeout: float = 60.0,
+        reopen: bool = False,
+        capacity: int = 256,
+    ) -> None:
+        super().__init__()
+        self.sessions = Sessions(
+            pipeline,
+            capacity=capacity,
+            generate=generate,
+            embed=embed,
+            recall=recall,
+            remember=remember,
+            timeout=timeout,
+        )
+        self.tools = [_reopen_tool(self.sessions)] if reopen else []
+
+    def wrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
+    ) -> ModelResponse[Any] | ExtendedModelResponse[Any]:
+        """Call the model with the view; keep the plan where it changed."""
+        with self._lease(request) as slot:
+            view = slot.session.view(request.messages, **_arguments(slot, request))
+            slot.saw(request.messages)
+            response = handler(_overridden(slot, request, view))
+            slot.session.observe(usage=_usage(response))
+        return _extended(request, response, view)
+
+    async def awrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
+    ) -> ModelResponse[Any] | ExtendedModelResponse[Any]:
+        """As `wrap_model_call`, for an agent that is awaited."""
+        with self._lease(request) as slot:
+            view = await slot.session.aview(request.messages, **_arguments(slot, request))
+            slot.saw(request.messages)
+            response = await handler(_overridden(slot, request, view))
+            await slot.session.aobserve(usage=_usage(response))
+        return _extended(request, response, view)
+
+    def _lease(self, request: ModelRequest[Any]) -> AbstractContextManager[Slot]:
+        return self.sessions.lease(place_of(request.runtime, request.messages), provider_of(request.model))
+
+    def report(self, thread_id: str, graph: str = "") -> dict[str, Any]:
+        """What was decided and spent on a thread in this process; `NotFound` for one it has not served.
+
+        `graph` names a subgraph of the thread, as its node names joined by `|`.
+        """
+        return self.sessions.report(thread_id, graph)
+
+
+def provider_of(model: Any) -> str | None:
+    """Whose rules a chat model's requests must meet, from its class; None where that does not tell."""
+    names = " ".join(kind.__name__ for kind in type(model).__mro__)
+    return next((provider for word, provider in _PROVIDERS.items() if word in names), None)
+
+
+_PROVIDERS = {"Anthropic": "anthropic", "Google": "gemini", "VertexAI": "gemini", "OpenAI": "openai-chat"}
+
+
+def _arguments(slot: Slot, request: ModelRequest[Any]) -> dict[str, Any]:
+    given = slot.arguments(request.messages, request.state, request.tools)
+    return {**given, "system": request.system_message}
+
+
+def _overridden(slot: Slot, request: ModelRequest[Any], view: View) -> ModelRequest[Any]:
+    offered = slot.offered(view)
+    if offered is None:
+        return request.override(messages=view.messages)
+    return request.override(messages=view.messages, tools=offered)
+
+
+def _usage(response: ModelResponse[Any]) -> dict[str, Any] | None:
+    replies = (message for message in response.result if isinstance(message, AIMessage))
+    return next((usage for reply in replies if (usage := usage_of(reply))), None)
+
+
+def _extended(
+    request: ModelRequest[Any], response: ModelResponse[Any], view: View
+) -> ModelResponse[Any] | ExtendedModelResponse[Any]:
+    update = update_of(view, request.state)
+    return ExtendedModelResponse(response, Command(update=update)) if update else response
+
+
+def _reopen_tool(sessions: Sessions) -> BaseTool:
+    """The session's tool as LangChain's. It reads messages and plan from the state, so it works after a restart."""
+    function = sessions.pipeline.session().reopen_tool().schema["function"]
+
+    def reopen(handle: str, runtime: ToolRuntime[Any, Any], offset: int = 0) -> str:
+        plan = Plan.from_dict(runtime.state.get(KEY) or Plan().to_dict())
+        with sessions.lease(place_of(runtime, runtime.state["messages"])) as slot:
+            session = slot.session if slot.session.plan == plan else _reader(sessions.pipeline, runtime.state, plan)
+            return session.reopen_tool()(handle, offset)
+
+    return StructuredTool.from_function(reopen, name=function["name"], description=function["description"])
+
+
+def _reader(pipeline: Pipeline, state: Any, plan: Plan) -> Session:
+    """A session for reading only: it decides nothing and asks nobody."""
+    session = replace(pipeline, strategies=(), budget=Budget(tokens=sys.maxsize)).session()
+    session.view(state["messages"], plan=plan)
+    return session
