@@ -1,18 +1,18 @@
 """Messages, steps and the transcript: the history of one thread, read once.
 
-A `Message` is immutable and keeps the host's own object. A `Step` is the atom of every edit: an assistant message with all
-its tool results, or one user or system message, so a call and its result cannot part. A `Transcript` is append-only and
-incremental: handing it n known and m new messages parses m. A rewound or edited list is noticed and re-read from the fork.
+A `Message` is immutable and keeps the host's own object. A `Step` is the atom of every edit: an assistant message with
+all its tool results, or one user or system message, so a call and its result cannot part. A `Transcript` is append-only
+and incremental: handing it n known and m new messages parses m. A rewound or edited list is re-read from the fork.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from typing import Any, Literal, Protocol
 
-from memctx.errors import InvalidMessage, LimitError
+from memctx._transcript import copied, digest, first_difference, new_id, plain
+from memctx.errors import LimitError
 
 Role = Literal["system", "user", "assistant", "tool"]
 MAX_MESSAGES = 1_000_000
@@ -55,7 +55,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`heads` are what one side said; `results` answer the calls in the heads. An orphan result is a step with no heads."""
+    """`heads` are what one side said; `results` answer their calls. An orphan result is a step with no heads."""
 
     heads: tuple[Message, ...]
     results: tuple[Message, ...] = ()
@@ -87,7 +87,6 @@ class Reader(Protocol):
     """What a transcript needs of a wire format (see `memctx.formats`)."""
 
     groups_heads: bool
-    unique_ids: bool
 
     def parse(self, raw: Any, index: int) -> list[Message]: ...
     def rename(self, message: Message) -> Any: ...
@@ -122,9 +121,12 @@ class Transcript:
         self.position.clear()
         self.calls_made = 0
         self._twins: dict[str, int] = {}  # digest -> how many messages have it
-        self._open: dict[str, int] = {}  # call id as the host wrote it -> step that waits for, or had, the result
-        self._orphans: dict[str, int] = {}
-        self._renamed: dict[str, str] = {}
+        self._open: dict[str, int] = {}  # call id -> its step
+        self._calling = -1  # the newest step with calls
+        self._written: dict[str, str] = {}  # call id -> as the host wrote it
+        self._waiting: dict[str, list[str]] = {}  # call id as the host wrote it -> calls so written, not yet answered
+        self._latest: dict[str, str] = {}  # call id as the host wrote it -> the newest call so written
+        self._orphans: dict[str, tuple[int, int]] = {}  # call id -> (step, message) of a result that came first
         self._dirty = 0
 
     def sync(self, hosts: Sequence[Any]) -> int:
@@ -135,12 +137,14 @@ class Transcript:
         if not isinstance(hosts, list):
             hosts = list(hosts)
         if len(hosts) > MAX_MESSAGES:
-            raise LimitError(f"{len(hosts)} messages; the bound is {MAX_MESSAGES}: start a new thread", given=len(hosts))
+            raise LimitError(
+                f"{len(hosts)} messages; the bound is {MAX_MESSAGES}: start a new thread", given=len(hosts)
+            )
         known = len(self._hosts)
-        fork = known if hosts[:known] == self._hosts else _first_difference(hosts, self._hosts)
+        fork = known if hosts[:known] == self._hosts else first_difference(hosts, self._hosts)
         fork = min(fork, self._altered(fork))
         fresh = [message for index in range(fork, len(hosts)) for message in self._parse(hosts[index], index)]
-        copies = [_copy(raw) for raw in hosts[fork:]]
+        copies = [copied(raw) for raw in hosts[fork:]]
         if fork < known:
             self._rewind(fork)
         self._dirty = len(self.steps) if fork == known else 0
@@ -153,10 +157,11 @@ class Transcript:
     def _parse(self, raw: Any, index: int) -> list[Message]:
         messages = self.reader.parse(raw, index)
         for message in messages:
-            if len(message.text) > MAX_CHARACTERS:
-                text = f"message {index} has {len(message.text)} characters; the bound is {MAX_CHARACTERS}: offload it first"
+            size = len(message.text) + sum(len(call.arguments) for call in message.calls)
+            if size > MAX_CHARACTERS:
+                text = f"message {index} has {size} characters; the bound is {MAX_CHARACTERS}: offload it first"
                 raise LimitError(text, index=index)
-        return messages
+        return [replace(message, tokens=self._count(message)) for message in messages]
 
     def _altered(self, fork: int) -> int:
         """The first known message that was edited in place, among the newest and a rotating window of the others."""
@@ -164,7 +169,7 @@ class Transcript:
         self._audited = start + AUDIT
         for window in (range(start, min(start + AUDIT, fork)), range(max(fork - AUDIT, start + AUDIT), fork)):
             for index in window:
-                if _plain(self._hosts[index]) != self._copies[index]:
+                if plain(self._hosts[index]) != self._copies[index]:
                     return index
         return fork
 
@@ -177,24 +182,20 @@ class Transcript:
             self._append(message)
 
     def _append(self, message: Message) -> None:
-        if not message.tokens:
-            message = replace(message, tokens=self._count(message))
         self._parsed.append(message)
         self.tokens += message.tokens
-        if message.calls and self.reader.unique_ids:
-            message = self._with_usable_ids(message)
-        message = self._identified(message)
+        mark = digest(
+            (message.role, message.text, [(c.id, c.name, c.arguments) for c in message.calls], message.call_id)
+        )
+        twins = self._twins.get(mark, 0)
+        self._twins[mark] = twins + 1
+        written = [call.id for call in message.calls]
+        message = self._with_usable_ids(replace(message, id=f"{mark}-{twins}" if twins else mark))
         self.messages.append(message)
         if message.role == "tool":
             self._bind(message)
         else:
-            self._open_step(message)
-
-    def _identified(self, message: Message) -> Message:
-        digest = _digest(message)
-        seen = self._twins.get(digest, 0)
-        self._twins[digest] = seen + 1
-        return replace(message, id=f"{digest}-{seen}" if seen else digest)
+            self._open_step(message, written)
 
     def _with_usable_ids(self, message: Message) -> Message:
         """Give a call a new id where its own was used before in the thread or the provider would refuse it."""
@@ -203,17 +204,15 @@ class Transcript:
         seen: set[str] = set()
         for place, call in enumerate(message.calls):
             if call.id in self._open or call.id in seen or not self.reader.acceptable(call.id):
-                ids[place] = _new_id(call.id, len(self.steps), place, taken | self._open.keys())
+                ids[place] = new_id(call.id, len(self.steps), place, taken, self._open)
             seen.add(call.id)
         if not ids:
             return message
         calls = tuple(replace(call, id=ids.get(place, call.id)) for place, call in enumerate(message.calls))
         renamed = replace(message, calls=calls)
-        for place, new in ids.items():
-            self._renamed[message.calls[place].id] = new
         return replace(renamed, out=self.reader.rename(renamed))
 
-    def _open_step(self, message: Message) -> None:
+    def _open_step(self, message: Message, written: list[str]) -> None:
         last = len(self.steps) - 1
         joins = (
             self.reader.groups_heads
@@ -229,47 +228,57 @@ class Transcript:
             self.steps.append(Step((message,)))
             self.calls_made += message.role == "assistant"
         self.position[message.id] = last
-        for call in message.calls:
+        for call, old in zip(message.calls, written, strict=True):
             self._open[call.id] = last
-            if call.id in self._orphans:
-                self._adopt(call.id)
+            self._written[call.id] = old
+            self._latest[old] = call.id
+            self._calling = last
+            self._waiting.setdefault(old, []).append(call.id)
+        for old in written:
+            if old in self._orphans:
+                step, place = self._orphans.pop(old)
+                self._set(step, Step(()))
+                self._join(place, self._answered_call(self.messages[place]))
 
     def _bind(self, message: Message) -> None:
-        call_id = self._answered_call(message.call_id)
-        step = self._open.get(call_id)
-        if step is None:
-            self._orphans[call_id] = len(self.steps)
-            self.position[message.id] = len(self.steps)
-            self.steps.append(Step((), (message,)))
+        call_id = self._answered_call(message)
+        if call_id in self._open:
+            self._join(len(self.messages) - 1, call_id)
             return
+        self._orphans[message.call_id] = (len(self.steps), len(self.messages) - 1)
+        self.position[message.id] = len(self.steps)
+        self.steps.append(Step((), (message,)))
+
+    def _join(self, place: int, call_id: str) -> None:
+        """Put the result `messages[place]` into the step of its call; of two results the later one stays."""
+        index = self._open[call_id]
+        step, message = self.steps[index], self.messages[place]
         if call_id != message.call_id:
             message = replace(message, call_id=call_id)
             message = replace(message, out=self.reader.rename(message))
-        tool = next(call.name for call in self.steps[step].calls if call.id == call_id)
-        message = replace(message, tool=tool)
-        self.messages[-1] = message
-        others = tuple(result for result in self.steps[step].results if result.call_id != call_id)
-        self.position[message.id] = step
-        self._set(step, replace(self.steps[step], results=(*others, message)))
+        message = replace(message, tool=next(call.name for call in step.calls if call.id == call_id))
+        self.messages[place] = message
+        self.position[message.id] = index
+        others = tuple(result for result in step.results if result.call_id != call_id)
+        self._set(index, replace(step, results=(*others, message)))
 
-    def _answered_call(self, call_id: str) -> str:
-        """The call a result speaks of: the renamed one, unless its namesake in the same step still waits."""
-        new = self._renamed.get(call_id, call_id)
-        if new == call_id or new not in self._open:
-            return call_id
-        step = self._open[new]
-        namesake_waits = self._open.get(call_id) == step and any(c.id == call_id for c in self.steps[step].pending)
-        return call_id if namesake_waits else new
+    def _answered_call(self, message: Message) -> str:
+        """The call a result speaks of: of those that wait under the id it names, the first of the newest step.
 
-    def _adopt(self, call_id: str) -> None:
-        """A result that came before its call joins it."""
-        orphan = self._orphans.pop(call_id)
-        message = self.steps[orphan].results[0]
-        self._set(orphan, Step(()))
-        step = self._open[call_id]
-        tool = next(call.name for call in self.steps[step].calls if call.id == call_id)
-        self.position[message.id] = step
-        self._set(step, replace(self.steps[step], results=(*self.steps[step].results, replace(message, tool=tool))))
+        A format that knows a result's tool lets it go by name where no call waits under the id (Gemini).
+        """
+        waiting = self._waiting.get(message.call_id)
+        if waiting:
+            newest = self._open[waiting[-1]]
+            chosen = next(call_id for call_id in waiting if self._open[call_id] == newest)
+            waiting.remove(chosen)
+            return chosen
+        if message.tool and self._calling >= 0:
+            for call in self.steps[self._calling].pending:
+                if call.name == message.tool:
+                    self._waiting[self._written[call.id]].remove(call.id)
+                    return call.id
+        return self._latest.get(message.call_id, message.call_id)
 
     def _set(self, index: int, step: Step) -> None:
         self.steps[index] = step
@@ -280,49 +289,10 @@ class Transcript:
         step = self.position.get(message_id)
         if step is None:
             return None
-        return next((message for message in self.steps[step].messages if message.id == message_id), None)
+        held = (message for message in self.steps[step].messages if message.id == message_id)
+        replaced = (message for message in self.messages if message.id == message_id)  # a result that a later twin replaced
+        return next(held, None) or next(replaced, None)
 
     def host_objects(self, messages: Iterable[Message]) -> list[Any]:
         """The host's own objects behind these messages, in order, each once."""
         return [self._hosts[index] for index in sorted({message.host for message in messages})]
-
-
-def _first_difference(new: Sequence[Any], old: Sequence[Any]) -> int:
-    for index, (a, b) in enumerate(zip(new, old, strict=False)):
-        if a is not b and a != b:
-            return index
-    return min(len(new), len(old))
-
-
-def _plain(raw: Any) -> Any:
-    return raw if isinstance(raw, dict) else getattr(raw, "__dict__", raw)
-
-
-def _copy(raw: Any) -> Any:
-    """A structural copy that shares the strings: cheap, and unequal once the host edits its object in place."""
-    return _copied(_plain(raw), 0)
-
-
-def _copied(value: Any, depth: int) -> Any:
-    if depth > 100:
-        raise InvalidMessage("a message nests deeper than 100 levels or holds itself", code="not_json")
-    if isinstance(value, dict):
-        return {key: _copied(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_copied(item, depth + 1) for item in value]
-    return value
-
-
-def _digest(message: Message) -> str:
-    calls = [(call.id, call.name, call.arguments) for call in message.calls]
-    content = repr((message.role, message.text, calls, message.call_id))
-    return blake2b(content.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
-
-
-def _new_id(old: str, step: int, place: int, taken: set[str]) -> str:
-    """A fresh id the providers accept, the same each time the same history is read."""
-    for attempt in range(len(taken) + 1):
-        new = "call_" + blake2b(repr((old, step, place, attempt)).encode("utf-8", "replace"), digest_size=8).hexdigest()
-        if new not in taken:
-            return new
-    raise AssertionError("unreachable: more attempts than ids taken")

@@ -27,7 +27,6 @@ class Format(Protocol):
 
     provider: str
     groups_heads: bool  # several host items make one assistant turn
-    unique_ids: bool  # call ids may not repeat within a request
 
     def parse(self, raw: Any, index: int) -> list[Message]:
         """Read one host message; several `Message`s where it carries several results. Raises `InvalidMessage`."""
@@ -38,7 +37,7 @@ class Format(Protocol):
         ...
 
     def rename(self, message: Message) -> Any:
-        """`message.out` with the ids of `message.calls` or `message.call_id`."""
+        """`message.out` with the ids of `message.calls` or `message.call_id`, where the wire has ids."""
         ...
 
     def with_text(self, message: Message, text: str) -> Any:
@@ -225,7 +224,9 @@ def faults(out: Any, provider: str) -> Violation | None:
     """The first rule of its provider that one wire message breaks by itself, or None.
 
     `out`: a `Message.out`, whole or a part of a host message. Rules about neighbours, the list and call ids are passed
-    over: the renderer and the transcript see to those. What this finds, nothing can mend.
+    over: the renderer and the transcript see to those; so is length, which strategies see to. What is found, nothing
+    can mend. The formats of one provider refuse such a message at reading; a LangChain message may go to any provider,
+    so who knows which one it is asks here.
     """
     raw = out
     if provider == "anthropic" and isinstance(out, Mapping) and out.get("type") == "tool_result":
@@ -235,10 +236,20 @@ def faults(out: Any, provider: str) -> Violation | None:
     return next((found for found in check([raw], provider) if found.rule not in _OF_THE_LIST), None)
 
 
+def sound(messages: list[Message], provider: str, index: int) -> list[Message]:
+    """`messages`, as read from one host message; raises `InvalidMessage` where one of them has a fault."""
+    for message in messages:
+        found = faults(message.out, provider)
+        if found:
+            text = f"message {index}: {found.message}: {found.remedy}"
+            raise InvalidMessage(text, code=found.rule, index=index)
+    return messages
+
+
 _OF_THE_LIST = {
     "empty_messages", "first_not_user", "no_user", "prefill_not_supported", "trailing_whitespace",
     "unanswered_tool_call", "orphan_tool_result", "duplicate_tool_result", "tool_result_not_first",
     "tool_result_not_alone", "call_turn_misplaced", "reasoning_without_item", "compaction_block_ambiguous",
-    "compaction_block_misplaced", "too_many_cache_breakpoints",
+    "compaction_block_misplaced", "too_many_cache_breakpoints", "content_too_long",
     "bad_tool_call_id", "tool_id_too_long", "duplicate_tool_call_id",
 }  # fmt: skip

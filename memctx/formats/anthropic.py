@@ -13,7 +13,7 @@ from typing import Any
 
 from memctx._rules._anthropic_blocks import TOOL_ID, is_server_block
 from memctx.errors import InvalidMessage
-from memctx.formats import EMPTY, arguments_object, body, usable_name, wire
+from memctx.formats import EMPTY, arguments_object, body, sound, usable_name, wire
 from memctx.formats._blocks import host_of, runs, split
 from memctx.messages import Message, Role, ToolCall
 
@@ -27,7 +27,6 @@ class Anthropic:
 
     provider = "anthropic"
     groups_heads = False
-    unique_ids = True
 
     def parse(self, raw: Any, index: int) -> list[Message]:
         data, out = wire(raw, index)
@@ -37,7 +36,7 @@ class Anthropic:
             raise InvalidMessage(text, code="bad_role", index=index)
         content = data.get("content")
         if isinstance(content, str):
-            return [_said(data, raw, out, index)]
+            return sound([_said(data, raw, out, index)], self.provider, index)
         blocks = _blocks(content, role, index)
         mended = [block for block in (_mended(block, index) for block in blocks) if block is not None]
         if role == "assistant":
@@ -45,12 +44,13 @@ class Anthropic:
         elif not mended:
             mended = [_text_block(EMPTY)]
         if role == "user" and any(_type(block) == "tool_result" for block in mended):
-            return _parts(raw, index, mended)
+            return sound(_parts(raw, index, mended), self.provider, index)
         if len(mended) != len(blocks) or any(a is not b for a, b in zip(mended, blocks, strict=True)):
             out = {**data, "content": mended}
         calls = tuple(ToolCall(b["id"], b["name"], _json(b["input"])) for b in mended if _type(b) == "tool_use")
         sealed = any(_signed(block) for block in mended)
-        return [Message(ROLES[role], _text(mended), raw, out, calls, sealed=sealed, host=index)]
+        message = Message(ROLES[role], _text(mended), raw, out, calls, sealed=sealed, host=index)
+        return sound([message], self.provider, index)
 
     def acceptable(self, call_id: str) -> bool:
         return TOOL_ID.fullmatch(call_id) is not None

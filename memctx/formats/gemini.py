@@ -13,7 +13,7 @@ from typing import Any
 
 from memctx._rules.gemini import SNAKE, TOOL_NAME
 from memctx.errors import InvalidMessage
-from memctx.formats import EMPTY, arguments_object, body, wire
+from memctx.formats import EMPTY, arguments_object, body, sound, wire
 from memctx.formats._blocks import host_of, runs, split
 from memctx.messages import Message, Role, ToolCall
 
@@ -23,11 +23,10 @@ OUTPUT_KEYS = ("output", "result", "error")  # the keys under which a response c
 
 
 class Gemini:
-    """See `memctx.formats.Format`. Ids repeat from turn to turn: a response binds to the newest call of its id."""
+    """See `memctx.formats.Format`. A call's new id is known to us alone: on the wire it goes on by name."""
 
     provider = "gemini"
-    groups_heads = False
-    unique_ids = False
+    groups_heads = True
 
     def parse(self, raw: Any, index: int) -> list[Message]:
         data, out = wire(raw, index)
@@ -40,20 +39,26 @@ class Gemini:
         if not mended and role != "model":
             mended = [{"text": EMPTY}]
         if any(_response(part) for part in mended):
-            return _split(raw, role, index, mended)
+            return sound(_split(raw, index, mended), self.provider, index)
         if len(mended) != len(parts) or any(a is not b for a, b in zip(mended, parts, strict=True)):
             out = {**data, "parts": mended}
         named = _ids([call for call in map(_call, mended) if call])
         calls = tuple(ToolCall(call_id, call["name"], _json(call.get("args") or {})) for call_id, call in named)
-        sealed = any(_keys(part) & SEALED or part.get("thought") for part in mended)
-        return [Message(ROLES[role], _text(mended), raw, out, calls, sealed=sealed, host=index)]
+        text = _text(mended)
+        wordless = role == "model" and bool(mended) and not text and not calls
+        sealed = wordless or any(_keys(part) & SEALED or part.get("thought") for part in mended)
+        messages = [Message(ROLES[role], text, raw, out, calls, sealed=sealed, host=index)]
+        return sound(messages, self.provider, index) if mended else messages
 
     def acceptable(self, call_id: str) -> bool:
         return bool(call_id)
 
     def rename(self, message: Message) -> Any:
-        """Ids are never renamed here; a response bound by its name keeps what it said."""
-        return message.out
+        """As it is, less an id by which a response would miss its call."""
+        found = _response(message.out) if message.role == "tool" else None
+        if found is None or "id" not in found[1]:
+            return message.out
+        return {**message.out, found[0]: {key: value for key, value in found[1].items() if key != "id"}}
 
     def with_text(self, message: Message, text: str) -> Any:
         """A model turn keeps its calls, and nothing else beside the new text."""
@@ -72,13 +77,12 @@ class Gemini:
         }
 
     def result(self, call: ToolCall, text: str, like: Message) -> Message:
-        parts = body(like.out).get("parts") or ()
-        at = [each.id for each in like.calls].index(call.id)
-        made = [part for part in parts if _call(part)][at]
+        calls = [part for part in body(like.out).get("parts") or () if _call(part)]
+        made = next((part for part, each in zip(calls, like.calls, strict=False) if each.id == call.id), None)
         response: dict[str, Any] = {"name": call.name, "response": {"output": text}}
-        if (_call(made) or {}).get("id"):
-            response["id"] = call.id
-        part = {"functionResponse" if "functionCall" in made else "function_response": response}
+        if made and (own := _call(made).get("id")):
+            response["id"] = own
+        part = {"function_response" if made and "function_call" in made else "functionResponse": response}
         return Message("tool", text, part, part, call_id=call.id, tool=call.name)
 
     def note(self, text: str, like: Any) -> Message:
@@ -95,11 +99,18 @@ class Gemini:
             ((message, content),) = rest
             if message.role == "assistant" and not body(content).get("parts"):
                 continue
-            if message.calls and out and body(out[-1]).get("role") == "model":
+            if message.role == "assistant" and out and _asks(content, out[-1]):
                 before = body(out.pop())
                 content = {**before, "parts": [*before["parts"], *body(content)["parts"]]}
             out.append(content)
         return out
+
+
+def _asks(content: Any, before: Any) -> bool:
+    """Whether two model turns must be one, since there is a call in them."""
+    if body(before).get("role") != "model":
+        return False
+    return any(_call(part) for part in (*body(before)["parts"], *body(content)["parts"]))
 
 
 def _answers(results: list[tuple[Message, Any]], rest: list[tuple[Message, Any]]) -> list[Any]:
@@ -209,7 +220,7 @@ def _text(parts: Sequence[Any]) -> str:
     return "\n".join(filter(None, texts))
 
 
-def _split(raw: Any, role: str, index: int, parts: list[Any]) -> list[Message]:
+def _split(raw: Any, index: int, parts: list[Any]) -> list[Message]:
     answers = [(part, found[1]) for part in parts if (found := _response(part))]
     named = _ids([response for _, response in answers])
     results = [

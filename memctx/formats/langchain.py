@@ -37,7 +37,6 @@ class LangChain:
 
     provider = "openai-chat"
     groups_heads = False
-    unique_ids = True
 
     def parse(self, raw: Any, index: int) -> list[Message]:
         role = _role(raw, index)

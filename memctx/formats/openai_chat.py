@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from memctx.errors import InvalidMessage
-from memctx.formats import arguments_text, body, usable_name, wire
+from memctx.formats import arguments_text, body, sound, usable_name, wire
 from memctx.messages import Message, Role, ToolCall
 
 ROLES: dict[str, Role] = {
@@ -20,6 +21,7 @@ ROLES: dict[str, Role] = {
 TEXT_KEYS = ("text", "refusal")
 MAX_NAME = 64
 MAX_ID = 40
+_NOT_AUTHOR = re.compile(r"[\s<|\\/>]")
 
 
 class OpenAIChat:
@@ -27,7 +29,6 @@ class OpenAIChat:
 
     provider = "openai-chat"
     groups_heads = False
-    unique_ids = True
 
     def parse(self, raw: Any, index: int) -> list[Message]:
         data, out = wire(raw, index)
@@ -36,18 +37,17 @@ class OpenAIChat:
             text = f"message {index} has role {role!r:.40}; use one of {', '.join(ROLES)}"
             raise InvalidMessage(text, code="bad_role", index=index)
         mended = _mended(data, index)
-        return [
-            Message(
-                role=ROLES[role],
-                text=content_text(data.get("content"), index, may_lack=role in ("assistant", "function")),
-                raw=raw,
-                out=out if mended is data else mended,
-                calls=tuple(_call(call, index) for call in mended.get("tool_calls") or ()),
-                call_id=_call_id(data, index) if role == "tool" else "",
-                sealed=bool(data.get("reasoning_content")),
-                host=index,
-            )
-        ]
+        message = Message(
+            role=ROLES[role],
+            text=content_text(data.get("content"), index, may_lack=role in ("assistant", "function")),
+            raw=raw,
+            out=out if mended is data else mended,
+            calls=tuple(_call(call, index) for call in mended.get("tool_calls") or ()),
+            call_id=_call_id(data, index) if role == "tool" else "",
+            sealed=bool(data.get("reasoning_content")),
+            host=index,
+        )
+        return sound([message], self.provider, index)
 
     def acceptable(self, call_id: str) -> bool:
         return 0 < len(call_id) <= MAX_ID
@@ -107,6 +107,9 @@ def _mended(data: Any, index: int) -> Any:
         mended = [_mended_call(call) for call in calls]
         if any(a is not b for a, b in zip(mended, calls, strict=True)):
             changes["tool_calls"] = mended
+    name = data.get("name")
+    if isinstance(name, str) and data["role"] != "function" and (fit := _NOT_AUTHOR.sub("_", name)[:MAX_NAME]) != name:
+        changes["name"] = fit or "_"
     if data.get("role") == "assistant" and data.get("content", "") in (None, []):
         lone = not (calls or data.get("function_call") or data.get("refusal") or data.get("audio"))
         if lone or data.get("content") == []:
@@ -142,7 +145,7 @@ def _mended_call(call: Any) -> Any:
         return call
     changes: dict[str, Any] = {}
     if not isinstance(function.get("arguments"), str):
-        changes["arguments"] = arguments_text(function.get("arguments") or {})
+        changes["arguments"] = arguments_text({} if function.get("arguments") is None else function["arguments"])
     name = function.get("name")
     if isinstance(name, str) and usable_name(name, MAX_NAME) != name:
         changes["name"] = usable_name(name, MAX_NAME)

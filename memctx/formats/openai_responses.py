@@ -12,7 +12,7 @@ from typing import Any
 
 from memctx._rules.openai_responses import BORN_BY_MODEL, MAX_ID, OUTPUT_OF
 from memctx.errors import InvalidMessage
-from memctx.formats import arguments_text, body, usable_name, wire
+from memctx.formats import arguments_text, body, sound, usable_name, wire
 from memctx.messages import Message, Role, ToolCall
 
 ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
@@ -39,7 +39,6 @@ class OpenAIResponses:
 
     provider = "openai-responses"
     groups_heads = True
-    unique_ids = True
 
     def parse(self, raw: Any, index: int) -> list[Message]:
         data, out = wire(raw, index)
@@ -47,15 +46,7 @@ class OpenAIResponses:
         mended = _mended(data, kind)
         if mended is not data:
             out = mended
-        if kind == "message":
-            text = _content_text(mended.get("content"), "content", index)
-            return [Message(_role(data, index), text, raw, out, host=index)]
-        if kind in OUTPUTS:
-            return [Message("assistant", "", raw, out, calls=(_call(mended, kind, index),), host=index)]
-        if kind in CALLS:
-            text = _output_text(mended.get("output"), kind, index)
-            return [Message("tool", text, raw, out, call_id=_call_id(mended, index), host=index)]
-        return [Message("assistant", "", raw, out, sealed=True, host=index)]
+        return sound([_message(mended, kind, raw, out, index)], self.provider, index)
 
     def acceptable(self, call_id: str) -> bool:
         return 0 < len(call_id) <= MAX_ID
@@ -101,6 +92,18 @@ class OpenAIResponses:
             kept.append(_fitting(out, kinds.get(message.call_id)) if message.role == "tool" else out)
         kept.reverse()
         return kept
+
+
+def _message(data: Any, kind: str, raw: Any, out: Any, index: int) -> Message:
+    if kind == "message":
+        text = _content_text(data.get("content"), "content", index)
+        return Message(_role(data, index), text, raw, out, host=index)
+    if kind in OUTPUTS:
+        return Message("assistant", "", raw, out, calls=(_call(data, kind, index),), host=index)
+    if kind in CALLS:
+        text = _output_text(data.get("output"), kind, index)
+        return Message("tool", text, raw, out, call_id=_call_id(data, index), host=index)
+    return Message("assistant", "", raw, out, sealed=True, host=index)
 
 
 def _type(out: Any) -> Any:

@@ -1,0 +1,56 @@
+"""What a transcript needs to notice edits and to name things: copies, comparison, digests, ids."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from hashlib import blake2b
+from typing import Any
+
+from memctx.errors import InvalidMessage
+
+MAX_DEPTH = 100
+
+
+def first_difference(new: Sequence[Any], old: Sequence[Any]) -> int:
+    """The first index at which two lists differ, or the length of the shorter one."""
+    for index, (a, b) in enumerate(zip(new, old, strict=False)):
+        if a is not b and a != b:
+            return index
+    return min(len(new), len(old))
+
+
+def plain(raw: Any) -> Any:
+    """A host message as what can be compared: a dict, or the fields of an object."""
+    return raw if isinstance(raw, dict) else getattr(raw, "__dict__", raw)
+
+
+def copied(raw: Any) -> Any:
+    """A structural copy that shares the strings: cheap, and unequal once the host edits its object in place."""
+    return _copied(plain(raw), 0)
+
+
+def _copied(value: Any, depth: int) -> Any:
+    if depth > MAX_DEPTH:
+        text = f"a message nests deeper than {MAX_DEPTH} levels or holds itself: flatten its content"
+        raise InvalidMessage(text, code="not_json")
+    if isinstance(value, dict):
+        return {key: _copied(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copied(item, depth + 1) for item in value]
+    return value
+
+
+def digest(content: Any) -> str:
+    """12 hex digits of what `repr` shows: the same in every process."""
+    return blake2b(repr(content).encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+
+
+def new_id(old: str, step: int, place: int, *taken: Container[str]) -> str:
+    """A call id that every provider accepts and none of `taken` holds, the same each time the same history is read."""
+    attempt = 0
+    while True:
+        name = repr((old, step, place, attempt)).encode("utf-8", "replace")
+        new = "call_" + blake2b(name, digest_size=8).hexdigest()
+        if not any(new in ids for ids in taken):
+            return new
+        attempt += 1
