@@ -7,12 +7,11 @@ leaves.
 
 from __future__ import annotations
 
-from itertools import groupby
-
 from pydantic import Field
 
 from memctx.component import Component
 from memctx.edits import Drop
+from memctx.messages import Step
 from memctx.strategies import Context, Proposal, nothing
 
 RISK = 0.2  # a state that the agent wrote for itself may still miss a fact
@@ -22,17 +21,26 @@ class InternalState(Component):
     """Drop all before the newest assistant step that wrote `<tag>...</tag>`; protected steps stay.
 
     The view then holds the prompt, that step with its observations, and the steps after it. The dropped steps are one
-    growing span for each run of steps between protected ones, with one handle for its life. An empty `tag` takes every
-    assistant text as the state. The prompt must ask the agent for the state: `memctx` does not.
+    growing span with one handle for its life. An empty `tag` takes every assistant text as the state. The prompt must
+    ask the agent for the state: memctx does not. Every turn is an edit, so use it with `edit_when="always"`.
     """
 
-    tag: str = Field(default="state", pattern=r"\A[\w.:-]*\Z")
+    tag: str = Field(default="state", pattern=r"^[\w.:-]*$")
 
     def propose(self, ctx: Context) -> Proposal:
-        """The spans that grew since the call before."""
+        """The span where it grew, or nothing."""
         yield from nothing()
-        newest = self._state(ctx)
-        return [drop for drop in _spans(ctx, newest) if drop not in ctx.plan.edits] if newest else []
+        steps = ctx.transcript.steps
+        free = (i for i in range(self._state(ctx)) if _free(ctx, steps[i]))
+        first = next(free, None)
+        if first is None:
+            return []
+        last = next(i for i in range(self._state(ctx) - 1, first - 1, -1) if _free(ctx, steps[i]))
+        start, end = steps[first].messages[0].id, steps[last].messages[-1].id
+        held = next((e for e in ctx.plan.edits if isinstance(e, Drop) and e.first == start), None)
+        if held and held.last == end:
+            return []
+        return [Drop(start, end, held.handle if held else ctx.handle(), RISK)]
 
     def _state(self, ctx: Context) -> int:
         """Index of the newest step that carries the state, 0 if none does. Each step is looked at once."""
@@ -52,15 +60,5 @@ class InternalState(Component):
         return start >= 0 and bool(text[start + len(self.tag) + 2 :].partition(f"</{self.tag}>")[0].strip())
 
 
-def _spans(ctx: Context, end: int) -> list[Drop]:
-    """One Drop for each run of unprotected steps before `end`, taking over the handle of the span it grew from."""
-    steps = ctx.transcript.steps
-    handles = {edit.first: edit.handle for edit in ctx.plan.edits if isinstance(edit, Drop)}
-    held = [i for i in range(end) if steps[i].messages]
-    drops = []
-    for free, run in groupby(held, key=lambda i: not any(map(ctx.protected, steps[i].messages))):
-        if free:
-            indices = list(run)
-            first, last = steps[indices[0]].messages[0].id, steps[indices[-1]].messages[-1].id
-            drops.append(Drop(first, last, handles.get(first) or ctx.handle(), RISK))
-    return drops
+def _free(ctx: Context, step: Step) -> bool:
+    return bool(step.messages) and not any(map(ctx.protected, step.messages))
