@@ -1,0 +1,108 @@
+"""The tool results of a thread that are still in sight, followed from call to call at the cost of what is new."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from memctx._skim import data
+from memctx.edits import Clear, marker
+from memctx.messages import Message, Step
+from memctx.plan import Plan
+from memctx.strategies import Context
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A result that may be edited. `rank` counts all results of the thread from 0, `step` is the index of its step."""
+
+    rank: int
+    step: int
+    message: Message
+
+
+@dataclass(slots=True)
+class Results:
+    """Results not yet shortened. One per strategy and thread, kept in `Context.memo`."""
+
+    seen: int = 0
+    total: int = 0
+    live: dict[tuple[str, str], tuple[int, Message]] = field(default_factory=dict)
+    plan: Plan | None = None
+
+    @classmethod
+    def of(cls, ctx: Context) -> Results:
+        """The results of this thread, brought up to date."""
+        memo: Results = ctx.memo.setdefault("results", cls())
+        if memo.plan is not None and ctx.plan.version < memo.plan.version:  # an older plan: its results are live again
+            memo = ctx.memo["results"] = cls()
+        memo._read(ctx)
+        return memo
+
+    def _read(self, ctx: Context) -> None:
+        messages, fresh = ctx.transcript.messages, self.seen
+        for message in messages[fresh:]:
+            if message.role == "tool":
+                key = (message.call_id, str(ctx.transcript.position[message.id]))
+                self.total += key not in self.live  # a second result of one call takes the place of the first
+                rank = self.live.pop(key, (self.total - 1, message))[0]
+                self.live[key] = (rank, message)
+        self.seen = len(messages)
+        if ctx.plan is not self.plan:
+            self.live = {key: item for key, item in self.live.items() if ctx.cleared(item[1].id) is None}
+            self.plan = ctx.plan
+
+    def editable(self, ctx: Context, exclude: Collection[str] = ()) -> Iterator[Found]:
+        """Results in sight that no edit shortened and nothing protects, oldest first."""
+        for rank, message in self.live.values():
+            index = ctx.transcript.position[message.id]
+            if message.tool in exclude or not ctx.transcript.steps[index].heads:
+                continue
+            if ctx.shown(index) and ctx.cleared(message.id) is None and not ctx.protected(message):
+                yield Found(rank, index, message)
+
+
+def newest_results(ctx: Context) -> int:
+    """The index of the newest step with results, -1 where there is none."""
+    return next((index for index, _ in ctx.results()), -1)
+
+
+def shortened(ctx: Context, message: Message, body: str, risk: float, handle: str = "") -> Clear | None:
+    """A Clear that shows `body` and a marker in place of a result, or None where that is no shorter."""
+    handle = handle or ctx.handle()
+    content = f"{body}\n{marker(handle)}" if body else marker(handle)
+    if not smaller(ctx, content, message):
+        return None
+    return Clear(message.id, content, handle, risk=round(risk, 4))
+
+
+def smaller(ctx: Context, content: str, message: Message) -> bool:
+    """Whether `content` has fewer tokens than the text of a message. Counts the long text only where it is close."""
+    short = ctx.count(content)
+    if len(message.text) > 8 * len(content) + 200 and message.tokens > 4 * short:
+        return True
+    return short < ctx.count(message.text)
+
+
+def argument_texts(arguments: str) -> Iterator[str]:
+    """The strings and numbers in JSON arguments, unescaped; text that is no JSON as it is."""
+    try:
+        value: Any = json.loads(arguments)
+    except (ValueError, RecursionError):
+        yield arguments
+        return
+    yield from (text for _, text in data.leaves(value if isinstance(value, dict | list) else [value]))
+
+
+def said(message: Message) -> Iterator[str]:
+    """All text of a message, call arguments unescaped."""
+    yield message.text
+    for call in message.calls:
+        yield from argument_texts(call.arguments)
+
+
+def head_of(step: Step, call_id: str) -> Message | None:
+    """The message of a step that made a call."""
+    return next((head for head in step.heads for call in head.calls if call.id == call_id), None)

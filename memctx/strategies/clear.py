@@ -1,0 +1,72 @@
+"""Clear: old tool results become placeholders. The rule of Anthropic's `clear_tool_uses`, persisted and batched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from memctx.component import Component
+from memctx.edits import Clear, Edit
+from memctx.strategies import Context, Proposal, nothing
+from memctx.strategies._choose import checked_policy, ranked
+from memctx.strategies._results import Found, Results, head_of, shortened
+
+
+class ClearResults(Component):
+    """All results but the newest `keep`, and those of the tools in `exclude`, become `placeholder` and a handle.
+
+    With `inputs` the arguments of their calls go as well. With `high` nothing happens below that many tokens; above it
+    enough results go to come down to `low`, the least worth by `policy` first. With 0 all are offered at any size, and
+    the pipeline decides when.
+    """
+
+    keep: int = Field(default=3, ge=0)
+    exclude: tuple[str, ...] = ()
+    inputs: bool = False
+    high: int = Field(default=0, ge=0)
+    low: int = Field(default=0, ge=0)
+    placeholder: str = "Old result removed."
+    policy: Annotated[str | dict[str, Any], AfterValidator(checked_policy)] = "rules"
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.high and self.low > self.high:
+            raise ValueError(f"low={self.low} is above high={self.high}")
+        return self
+
+    def propose(self, ctx: Context) -> Proposal:
+        """Clears of results, and of call arguments where asked for."""
+        yield from nothing()
+        if self.high and ctx.tokens < self.high:
+            return []
+        results = Results.of(ctx)
+        last = results.total - self.keep
+        found = [item for item in results.editable(ctx, self.exclude) if item.rank < last]
+        edits: list[Edit] = []
+        left = ctx.tokens - self.low if self.high else None
+        for worth, item in ranked(ctx, found, self.policy, self.name):
+            if left is not None and left <= 0:
+                break
+            for clear, saved in self._clears(ctx, item, worth):
+                edits.append(clear)
+                left = None if left is None else left - saved
+        return edits
+
+    def _clears(self, ctx: Context, item: Found, worth: float) -> Iterator[tuple[Clear, int]]:
+        """(edit, tokens it saves) for one result."""
+        clear = shortened(ctx, item.message, self.placeholder, worth)
+        if clear is None:
+            return
+        yield clear, ctx.count(item.message.text) - ctx.count(clear.content)
+        head = head_of(ctx.transcript.steps[item.step], item.message.call_id) if self.inputs else None
+        if head is None or head.sealed or ctx.protected(head):
+            return
+        handle = ctx.handle()
+        content = json.dumps({"cut": handle})
+        whole = next(call.arguments for call in head.calls if call.id == item.message.call_id)
+        saved = ctx.count(whole) - ctx.count(content)
+        if saved > 0:
+            yield Clear(head.id, content, handle, call=item.message.call_id, risk=clear.risk), saved

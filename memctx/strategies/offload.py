@@ -1,0 +1,65 @@
+"""Offload: a large tool result leaves the view for a preview and a handle; the whole can be had back."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from memctx._skim import skim
+from memctx.component import Component
+from memctx.edits import Edit
+from memctx.effects import Effect, Remember
+from memctx.errors import EffectError
+from memctx.messages import Message
+from memctx.strategies import Context, Proposal
+from memctx.strategies._choose import checked_policy, ranked
+from memctx.strategies._pending import Pending
+from memctx.strategies._results import Found, Results, shortened
+
+
+class Offload(Component):
+    """A result of more than `over` tokens becomes an outline of at most `preview` characters and a handle.
+
+    The preview keeps the first and last lines, and says how large the whole is. With `store` the full text is handed to
+    memory first; if that fails nothing is proposed. Without it the history that the host keeps holds the whole.
+    """
+
+    over: int = Field(default=2_000, ge=1)
+    preview: int = Field(default=1_600, ge=0)
+    exclude: tuple[str, ...] = ()
+    store: bool = False
+    policy: Annotated[str | dict[str, Any], AfterValidator(checked_policy)] = "rules"
+
+    def propose(self, ctx: Context) -> Proposal:
+        """Clears of large results, the least worth first. Yields one `Remember` a result with `store`."""
+        pending: Pending = ctx.memo.setdefault("pending", Pending())
+        if pending.rewound(ctx):
+            ctx.memo.clear()
+            pending = ctx.memo["pending"] = Pending()
+        pending.refresh(ctx)
+        large = [f for f in Results.of(ctx).editable(ctx, self.exclude) if f.message.tokens > self.over]
+        found = [item for item in large if item.message.id not in pending.clears and self._is_large(ctx, item)]
+        for worth, item in ranked(ctx, found, self.policy, self.name):
+            clear = shortened(ctx, item.message, self._preview(ctx, item.message), worth)
+            if clear is not None and (not self.store or (yield from _stored(item.message))):
+                pending.add(clear)
+        return list[Edit](pending.clears.values())
+
+    def _is_large(self, ctx: Context, item: Found) -> bool:
+        return ctx.count(item.message.text) > self.over
+
+    def _preview(self, ctx: Context, message: Message) -> str:
+        size = f"Preview of {ctx.count(message.text)} tokens:"
+        return f"{size}\n{skim(message.text, level=1, limit=self.preview)}" if self.preview else size
+
+
+def _stored(message: Message) -> Any:
+    """Hand a result to memory; whether that worked. The record's id makes a second time harmless."""
+    record = {"id": message.id, "kind": "result", "tool": message.tool, "text": message.text}
+    effect: Effect = Remember((record,))
+    try:
+        yield effect
+    except EffectError:
+        return False
+    return True

@@ -1,0 +1,103 @@
+"""Skim: each tool result is shortened once to what later steps draw on, and stays so. Ours; no model, no look ahead."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pydantic import Field
+
+from memctx._skim import shown_words, skim, words
+from memctx._skim.rule import skim_step
+from memctx.component import Component
+from memctx.edits import Edit
+from memctx.messages import Message
+from memctx.strategies import Context, Proposal, nothing
+from memctx.strategies._pending import Pending
+from memctx.strategies._results import said, shortened
+
+RISK = 0.02  # of the arguments that recorded runs copied from results, the share that skims lost
+
+
+class Skim(Component):
+    """The newest `keep` steps with results stand whole; when a newer one comes, the oldest of them is skimmed.
+
+    `level` 2 leaves an index of identifiers that stand nowhere else, 1 a readable outline. Results of the tools in
+    `exclude` stay whole. A skim that would be no shorter in tokens is not made. See `memctx._skim.rule`.
+    """
+
+    keep: int = Field(default=1, ge=1)
+    exclude: tuple[str, ...] = ()
+    level: int = Field(default=2, ge=1, le=2)
+
+    def propose(self, ctx: Context) -> Proposal:
+        """Clears of results not yet skimmed in the plan, oldest first."""
+        yield from nothing()
+        state: State = ctx.memo.setdefault("skim", State())
+        if state.pending.rewound(ctx):
+            state = ctx.memo["skim"] = State()
+        state.pending.refresh(ctx)
+        self._read(ctx, state)
+        return list[Edit](state.pending.clears.values())
+
+    def _read(self, ctx: Context, state: State) -> None:
+        """Take in new messages in the order of the history, so that a restart comes to the same skims."""
+        messages = ctx.transcript.messages
+        for message in messages[state.seen :]:
+            if message.role == "tool":
+                state.add(ctx.transcript.position[message.id], message)
+                continue
+            self._age(ctx, state)
+            for text in said(message):
+                state.settled.update(words(text))
+        state.seen = len(messages)
+        self._age(ctx, state)
+
+    def _age(self, ctx: Context, state: State) -> None:
+        while len(state.order) > self.keep:
+            oldest = state.order.pop(0)
+            newer = [message.text for step in state.order for message in state.open[step]]
+            self._skim(ctx, state, state.open.pop(oldest), newer)
+
+    def _skim(self, ctx: Context, state: State, results: Sequence[Message], newer: list[str]) -> None:
+        editable: list[Message] = []
+        for message in results:
+            step = ctx.transcript.position[message.id]
+            if not ctx.shown(step) or all(result.id != message.id for result in ctx.transcript.steps[step].results):
+                continue  # out of sight, or a second result of its call took its place
+            clear = ctx.cleared(message.id)
+            if clear is None and ctx.transcript.steps[step].heads and self._may_edit(ctx, message):
+                editable.append(message)
+            else:
+                state.settled |= shown_words(message.text, message.text if clear is None else clear.content)
+        texts = [message.text for message in editable]
+        if self.level == 1:
+            shorts = [skim(text, level=1, known=state.settled.__contains__) for text in texts]
+        else:
+            shorts = skim_step(texts, state.settled.__contains__, newer)
+        for message, short in zip(editable, shorts, strict=True):
+            clear = shortened(ctx, message, short, RISK)
+            if clear is not None:
+                state.pending.add(clear)
+            state.settled |= shown_words(message.text, message.text if clear is None else short)
+
+    def _may_edit(self, ctx: Context, message: Message) -> bool:
+        return message.tool not in self.exclude and not ctx.protected(message)
+
+
+@dataclass(slots=True)
+class State:
+    """What skimming knows of a thread: a cache that the transcript and the plan can rebuild."""
+
+    seen: int = 0
+    settled: set[str] = field(default_factory=set)
+    open: dict[int, list[Message]] = field(default_factory=dict)  # step -> its results that stand whole
+    order: list[int] = field(default_factory=list)  # the same steps, oldest first
+    pending: Pending = field(default_factory=Pending)
+
+    def add(self, step: int, message: Message) -> None:
+        if step not in self.open:
+            self.open[step] = []
+            insort(self.order, step)
+        self.open[step].append(message)
