@@ -88,7 +88,7 @@ def run(way: Way, library: Library, turns: Sequence[Turn], watch: Callable[[int]
     )
     config: Any = {"configurable": {"thread_id": "demo"}, "recursion_limit": 1_000}
     answers: list[tuple[str, str]] = []
-    reopened = 0
+    state: dict[str, Any] = {"messages": []}
     for number, turn in enumerate(turns, 1):
         try:
             state = agent.invoke({"messages": [{"role": "user", "content": turn.text}]}, config, durability="exit")
@@ -97,9 +97,7 @@ def run(way: Way, library: Library, turns: Sequence[Turn], watch: Callable[[int]
         if turn.question:
             answers.append((state["messages"][-1].text, turn.question.answer))
         watch(number)
-    if not meter.refused:
-        calls = (call for m in state["messages"] if isinstance(m, AIMessage) for call in m.tool_calls)
-        reopened = sum(call["name"] == "reopen" for call in calls)
+    calls = [call for message in state["messages"] if isinstance(message, AIMessage) for call in message.tool_calls]
     return Outcome(
         name=way.name,
         answered=sum(given == right for given, right in answers),
@@ -110,5 +108,5 @@ def run(way: Way, library: Library, turns: Sequence[Turn], watch: Callable[[int]
         money=meter.ledger.money,
         cache_share=meter.ledger.cached / meter.ledger.tokens if meter.ledger.tokens else 0.0,
         invalid=meter.invalid,
-        reopened=reopened,
+        reopened=sum(call["name"] == "reopen" for call in calls),
     )

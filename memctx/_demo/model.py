@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
@@ -20,6 +20,7 @@ from memctx._demo.script import Call, Question, Turn
 from memctx.edits import marker
 
 UNKNOWN = "I do not know."
+MORE = re.compile(r"offset (\d+)\]\s*$")  # how the reopen tool ends a page that is not the last
 HANDLE = re.compile(re.escape(marker("HANDLE")).replace("HANDLE", r"([\w-]+)"))
 
 
@@ -30,9 +31,9 @@ class Actor:
     turns: Sequence[Turn]
     turn: int = 0
     call: int = 0
-    reopened: list[str] = field(default_factory=list)
+    reopened: list[dict[str, str | int]] = field(default_factory=list)
 
-    def reply(self, messages: Sequence[BaseMessage], tools: Sequence[str]) -> AIMessage:
+    def reply(self, messages: Sequence[BaseMessage], tools: Mapping[str, Collection[str]]) -> AIMessage:
         """The next message: a tool call, or the words that end the turn."""
         turn = self.turns[self.turn]
         if self.call < len(turn.calls):
@@ -42,29 +43,43 @@ class Actor:
         if turn.question is None:
             return self._ends("Read.")
         answer = quoted(turn.question, messages)
-        handle = self._handle(turn.question, messages) if answer is None and "reopen" in tools else None
-        if handle is None:
+        page = self._page(turn.question, messages, tools.get("reopen", ())) if answer is None else None
+        if page is None:
             return self._ends(answer or UNKNOWN)
-        self.reopened.append(handle)
-        return _asks("reopen", {"handle": handle}, f"call_{self.turn}_{handle}")
+        self.reopened.append(page)
+        return _asks("reopen", page, f"call_{self.turn}_{len(self.reopened)}_reopen")
 
     def _ends(self, text: str) -> AIMessage:
         self.turn, self.call, self.reopened = self.turn + 1, 0, []
         return AIMessage(text)
 
-    def _handle(self, question: Question, messages: Sequence[BaseMessage]) -> str | None:
-        """A handle worth opening, not opened yet: that of the result of the call that showed the fact, or of a gap."""
+    def _page(
+        self, question: Question, messages: Sequence[BaseMessage], parameters: Collection[str]
+    ) -> dict[str, str | int] | None:
+        """What to reopen next: the page after the one just read, or the result that once showed the fact, or a gap."""
+        more = MORE.search(messages[-1].text) if self.reopened else None
+        if more and "offset" in parameters:
+            return {**self.reopened[-1], "offset": int(more.group(1))}
+        opened = {page["handle"] for page in self.reopened}
         shown = (handle for text in _places(question.source, messages) for handle in HANDLE.findall(text))
-        return next((handle for handle in shown if handle not in self.reopened), None)
+        return next(({"handle": handle} for handle in shown if handle not in opened), None) if parameters else None
 
 
 def quoted(question: Question, messages: Sequence[BaseMessage]) -> str | None:
     """The answer as it stands in some message, the newest first; None if in none."""
     for message in reversed(messages):
-        found = re.search(question.pattern, message.text)
+        found = re.search(question.pattern, _read(message))
         if found:
             return found.group(1)
     return None
+
+
+def _read(message: BaseMessage) -> str:
+    """The text of a message. Reopened messages come as JSON, perhaps cut, and a model reads through its escapes."""
+    text: str = message.text
+    if text.startswith('[{"'):
+        return text.replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"')
+    return text
 
 
 def _places(source: Call, messages: Sequence[BaseMessage]) -> Iterator[str]:
@@ -103,7 +118,7 @@ class ScriptedModel(BaseChatModel):
 
     def _generate(
         self,
-        messages: list[AnyMessage],  # type: ignore[override]
+        messages: list[BaseMessage],
         stop: list[str] | None = None,
         run_manager: CallbackManagerForLLMRun | None = None,
         **settings: Any,
@@ -112,7 +127,8 @@ class ScriptedModel(BaseChatModel):
         actor: Actor = self.actor
         meter: Meter = self.meter
         tokens, cached = meter.weigh(messages, tools)
-        reply = actor.reply(messages, [tool["function"]["name"] for tool in tools])
+        offered = {each["name"]: each["parameters"]["properties"] for each in (tool["function"] for tool in tools)}
+        reply = actor.reply(messages, offered)
         reply.usage_metadata = {
             "input_tokens": tokens, "output_tokens": 1, "total_tokens": tokens + 1,
             "input_token_details": {"cache_read": cached},

@@ -53,9 +53,7 @@ class Library:
 
     def call(self, name: str, arguments: dict[str, str | int]) -> str:
         """The result of one call."""
-        tools = {"list_dir": self.list_dir, "grep": self.grep, "read_file": self.read_file}
-        function: Callable[..., str] = tools[name]
-        return function(**arguments)
+        return str({tool.__name__: tool for tool in self.functions()}[name](**arguments))
 
     def _name(self, file: Path) -> str:
         return file.relative_to(self.root).as_posix()
