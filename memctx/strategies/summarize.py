@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from memctx.component import Component
-from memctx.edits import Clear, Replace
+from memctx.edits import Clear, Drop, Replace
 from memctx.effects import Effect, Generate
 from memctx.errors import EffectError
 from memctx.messages import Message, Step
@@ -184,7 +184,7 @@ class Summarize(Component):
         offered = ctx.memo.get("offered")
         if not isinstance(offered, _Offered) or offered.before != before:
             return None
-        span = self._span(ctx, before, ctx.transcript.position[offered.last] + 1)
+        span = self._span(ctx, before, ctx.transcript.position.get(offered.last, -1) + 1)
         if span is None or span.last != offered.last:
             return None
         try:
@@ -196,11 +196,13 @@ class Summarize(Component):
 
 
 def _before(ctx: Context) -> Replace | None:
-    """The summary in force."""
+    """The summary in force and in sight."""
     known = ctx.transcript.position
-    for edit in reversed(ctx.plan.edits):
-        if isinstance(edit, Replace) and edit.content.startswith(OPEN) and edit.first in known and edit.last in known:
-            return edit
+    spans = [e for e in ctx.plan.edits if isinstance(e, Drop | Replace) and e.first in known and e.last in known]
+    for edit in reversed(spans):
+        if isinstance(edit, Replace) and edit.content.startswith(OPEN):
+            place = known[edit.first]
+            return None if any(known[e.first] < place <= known[e.last] for e in spans) else edit
     return None
 
 
