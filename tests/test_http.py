@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gzip
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -148,7 +149,8 @@ def test_responses_loop(server: Server) -> None:
             items.append({"type": "function_call_output", "call_id": call.call_id, "output": page("x")})
     assert (server.refused, len(server.requests)) == (0, 30)
     assert sum(item.get("output") == CLEARED for item in server.requests[-1]["input"]) == 27
-    assert session.asked[0][1:] == ([RESPONSES_TOOL], "Be short.")
+    assert session.asked[0] == ([{**USER, "type": "message"}], [RESPONSES_TOOL], "Be short.")
+    assert server.requests[-1]["input"][0] == USER  # unedited: as the host wrote it
     assert session.observed[-1][0][-1]["type"] == "function_call"
 
 
@@ -770,8 +772,8 @@ def test_a_real_session_under_messages(server: Server, thinking: bool) -> None:
 
 
 async def test_a_real_session_under_async_streamed_responses(server: Server) -> None:
-    session = session_of(provider="openai-responses")
-    items: list[Any] = [{"role": "user", "content": "go"}]
+    session = session_of()
+    items: list[Any] = [{"role": "developer", "content": "Look around."}, {"role": "user", "content": "go"}]
     async with aoai(server, session) as client:
         for n in range(35):
             stream = await client.responses.create(
@@ -784,6 +786,7 @@ async def test_a_real_session_under_async_streamed_responses(server: Server) -> 
     assert session.decisions
     assert session.report()["reported"]["cached"] == 35 * 7
     assert len(text_of(server.requests[-1]["input"])) < len(text_of(items)) / 4
+    assert server.requests[-1]["input"][:2] == items[:2]
 
 
 def test_a_budget_that_cannot_hold_reaches_the_caller(server: Server) -> None:
@@ -805,3 +808,34 @@ def test_a_real_session_shrinks_to_what_the_provider_takes() -> None:
         client.chat.completions.create(model="m", messages=history, tools=[CHAT_TOOL])
     assert server.statuses == [400, 200, 200]
     assert server.requests[1] == server.requests[2]
+
+
+def test_marks_only_advance(server: Server) -> None:
+    """Between two edits a request is the last one, longer; a marked place stays marked until two newer ones are."""
+    session = session_of(50_000, price="anthropic-5m", provider="anthropic")
+    history: list[Any] = [USER]
+    with ant(server, session) as client:
+        for n in range(6):
+            answer = client.messages.create(model="m", max_tokens=9, messages=history, tools=[ANTHROPIC_TOOL])
+            history.append({"role": "assistant", "content": [block.to_dict() for block in answer.content]})
+            done = {"type": "tool_result", "tool_use_id": history[-1]["content"][-1]["id"], "content": f"short {n}"}
+            history.append({"role": "user", "content": [done]})
+    sent = [body["messages"] for body in server.requests]
+    places = [[index for index, m in enumerate(messages) if "cache_control" in text_of(m)] for messages in sent]
+    assert places == [[0], [0, 2], [2, 4], [4, 6], [6, 8], [8, 10]]
+    assert all(body["tools"][0]["cache_control"] == MARK for body in server.requests)
+
+
+def test_parallel_calls_and_the_default_pipeline(server: Server) -> None:
+    calls = itertools.count()
+    server.script = lambda body: Reply("", tuple(Call("look", f'{{"page": {next(calls)}}}') for _ in range(4)))
+    session = Pipeline.safe(budget=3_000).session()
+    history: list[Any] = [USER]
+    with oai(server, session) as client:
+        for n in range(30):
+            said = client.chat.completions.create(model="m", messages=history, tools=[CHAT_TOOL]).choices[0].message
+            history.append(said.model_dump(exclude_none=True))
+            calls_made = reversed(said.tool_calls or [])
+            history += [{"role": "tool", "tool_call_id": call.id, "content": report(n)} for call in calls_made]
+    assert server.statuses == [200] * 30
+    assert session.report()["peak_tokens"] <= 3_000

@@ -45,6 +45,19 @@ class Ask:
         return self.body.get(SYSTEM[self.service])
 
 
+class _Item(dict[str, Any]):
+    """A Responses message that left its `type` out, with it: the session then cannot take it for a chat message."""
+
+    @classmethod
+    def of(cls, item: Any) -> Any:
+        bare = isinstance(item, dict) and "role" in item and "type" not in item
+        return cls(item, type="message") if bare else item
+
+    def plain(self) -> Json:
+        """As the host wrote it."""
+        return {key: value for key, value in self.items() if key != "type"}
+
+
 def service_of(method: str, path: str) -> Service | None:
     """The service a request goes to, or None where it carries no history (embeddings, token counts, batches, ...)."""
     if method != "POST":
@@ -64,6 +77,8 @@ def read(service: Service, content: bytes) -> Ask | None:
         given = [{"role": "user", "content": given}]
     if not isinstance(given, list) or not given:
         return None
+    if service == "responses":
+        given = [_Item.of(item) for item in given]
     held = service == "responses" and any(body.get(key) for key in HELD_BY_SERVER)
     # A quote inside JSON text is escaped, so these bytes are a key (or a whole string: then no mark is placed).
     markable = service == "messages" and b'"cache_control"' not in content
@@ -73,8 +88,9 @@ def read(service: Service, content: bytes) -> Ask | None:
 def write(ask: Ask, view: View, ttl: str = "") -> bytes | None:
     """The body with the view in it, or None where the view changes nothing: the host's own bytes are then sent."""
     changes: Json = {}
-    if view.messages != ask.messages:
-        changes[HISTORY[ask.service]] = view.messages
+    messages = [item.plain() if isinstance(item, _Item) else item for item in view.messages]
+    if messages != [item.plain() if isinstance(item, _Item) else item for item in ask.messages]:
+        changes[HISTORY[ask.service]] = messages
     if view.tools != ask.tools and _keeps_chosen(ask, view.tools or []):
         changes["tools"] = view.tools or None
     if SYSTEM[ask.service] and view.system != ask.system:
