@@ -279,6 +279,28 @@ def test_compressed_answers(stream: bool) -> None:
         assert (session.observed[0][1] is not None) is known
 
 
+def test_each_chunk_is_handed_on_before_the_next_is_asked_for() -> None:
+    got: list[bytes] = []
+    asked: list[int] = []
+
+    class Slow(httpx2.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            for n in range(5):
+                asked.append(len(got))
+                yield b"data: {}" if n % 2 else b"\n\n"
+
+    headers = {"content-type": "text/event-stream"}
+    inner = httpx2.MockTransport(lambda request: httpx2.Response(200, headers=headers, stream=Slow()))
+    with (
+        httpx2.Client(transport=Transport(Fake(), inner)) as client,
+        client.stream("POST", "https://x.test/v1/responses", json={"input": "go"}) as answer,
+    ):
+        for chunk in answer.iter_raw():
+            got.append(chunk)  # noqa: PERF402  the list is read while it grows
+    assert len(got) == 5
+    assert asked == [0, 1, 2, 3, 4]
+
+
 def test_streams_reach_the_sdk(server: Server) -> None:
     session = Fake()
     with oai(server, session) as client, ant(server, session) as other:
