@@ -161,7 +161,7 @@ def test_twenty_compactions_keep_the_rule_and_stay_bounded() -> None:
         return f"Notes number {len(prompts)}: " + "and so on " * 20
 
     thread, messages = session(forgetful), history(3)
-    versions = set()
+    versions: set[str] = set()
     while len(versions) < 21:
         messages += turn(len(messages))
         view = thread.view(list(messages))
@@ -181,7 +181,13 @@ def test_twenty_compactions_keep_the_rule_and_stay_bounded() -> None:
 
 def test_after_a_failure_it_waits_until_the_thread_has_grown() -> None:
     asked: list[int] = []
-    thread, messages = session(lambda _: asked.append(len(messages)) or "", budget=20_000), history(100)
+    messages = history(100)
+
+    def empty(_: Generate) -> str:
+        asked.append(len(messages))
+        return ""
+
+    thread = session(empty, budget=20_000)
     for n in range(100, 160):
         messages += turn(n, words=10)
         thread.view(list(messages))
@@ -241,7 +247,12 @@ def test_a_long_source_is_read_in_bounded_parts() -> None:
 
 def test_every_step_of_the_span_is_read_once() -> None:
     read: list[str] = []
-    thread = session(lambda effect: read.append(effect.messages[1]["content"]) or GOOD, max_source_tokens=256)
+
+    def answer(effect: Generate) -> str:
+        read.append(effect.messages[1]["content"])
+        return GOOD
+
+    thread = session(answer, max_source_tokens=256)
     thread.view(history(12))
     text = "\n".join(part.partition("Steps that leave:")[2] for part in read)
     assert [text.count(f"Looking at page {n}.") for n in range(12)] == [1] * 10 + [0] * 2
@@ -286,4 +297,4 @@ def test_settings_are_checked_and_come_back_from_plain_data() -> None:
         one = Pipeline([Summarize(keep=keep)])
         again = Pipeline.load(json.loads(json.dumps(one.dump())))
         assert again == one
-        assert type(again.strategies[0].keep) is type(keep)
+        assert again.dump()["strategies"] == [{"use": "summarize", "keep": keep}]
