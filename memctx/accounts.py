@@ -82,7 +82,12 @@ class Accounts:
     def settled(self) -> list[Decision]:
         """The decisions, each with what it has earned so far: its later calls' saving less what it cost at once."""
         return [
-            replace(d, observed=(self.rate - d.rate_at) * (d.before - d.after) - d.cost_now - self.price.read * (d.before - d.after))
+            replace(
+                d,
+                observed=(self.rate - d.rate_at) * (d.before - d.after)
+                - d.cost_now
+                - self.price.read * (d.before - d.after),
+            )
             for d in self.decisions
         ]
 

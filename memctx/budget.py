@@ -43,7 +43,9 @@ class Budget(BaseModel):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.limit <= 0:
-            raise ValueError(f"reserve={self.reserve} leaves nothing of {self.limit + self.reserve} tokens for the view")
+            raise ValueError(
+                f"reserve={self.reserve} leaves nothing of {self.limit + self.reserve} tokens for the view"
+            )
         return self
 
     @property
@@ -58,9 +60,11 @@ class Budget(BaseModel):
             return value
         fields = value if isinstance(value, dict) else {"tokens": value}
         if not fields.get("tokens") and not fields.get("fraction"):
-            raise ConfigError(f"budget = {value!r:.40}: give tokens > 0, or a fraction of a model's window", field="budget")
+            raise ConfigError(
+                f"budget = {value!r:.40}: give tokens > 0, or a fraction of a model's window", field="budget"
+            )
         try:
-            return cls(**fields)  # type: ignore[arg-type]  # pydantic is the check
+            return cls.model_validate(fields)
         except ValidationError as cause:
             raise explain(cause, "budget") from cause
 

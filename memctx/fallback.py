@@ -48,7 +48,9 @@ def _clip(
     transcript: Transcript, renderer: Renderer, protection: Protection, serial: int, excess: int, leave: int
 ) -> tuple[int, list[Edit]]:
     """The largest results in sight keep head and tail, down to `leave` tokens each, until the excess is gone."""
-    visible = [(i, m) for i, step in enumerate(transcript.steps) if renderer.shown(i) for m in step.results if step.heads]
+    visible = [
+        (i, m) for i, step in enumerate(transcript.steps) if renderer.shown(i) for m in step.results if step.heads
+    ]
     sized = [(renderer.counter.text(renderer.text(m)), i, m) for i, m in visible if not protection.pinned(m)]
     edits: list[Edit] = []
     for size, _, message in sorted(sized, key=lambda item: -item[0]):

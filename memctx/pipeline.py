@@ -49,7 +49,7 @@ class Pipeline:
     low: float
     forecast: Forecast
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one keyword a setting
         self,
         strategies: Sequence[Strategy] = (),
         *,
@@ -99,7 +99,9 @@ class Pipeline:
 
     def priced(self, price: str | Price) -> Pipeline:
         """The same pipeline under another price."""
-        settings = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("strategies", "price")}
+        settings = {
+            name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("strategies", "price")
+        }
         return Pipeline(self.strategies, price=price, **settings)
 
     def session(self, thread: str = "", **handlers: Any) -> Session:
@@ -131,7 +133,7 @@ class Pipeline:
         unknown = data.keys() - cls.__dataclass_fields__.keys()
         if unknown:
             known = ", ".join(cls.__dataclass_fields__)
-            raise ConfigError(f"unknown key {sorted(unknown)[0]!r} in a pipeline; known: {known}", field=sorted(unknown)[0])
+            raise ConfigError(f"unknown key {min(unknown)!r} in a pipeline; known: {known}", field=min(unknown))
         strategies = [component.load("strategies", entry) for entry in data.pop("strategies", ())]
         pins = [Pin(**pin) if isinstance(pin, dict) else pin for pin in data.pop("pins", ())]
         return cls(strategies, pins=pins, **data)

@@ -81,7 +81,7 @@ class Forecast:
     a sample: `share` of the calls made so far, a cautious form of "what has lasted will last".
     """
 
-    share: float = 0.5
+    share: float = 0.25
     lengths: tuple[int, ...] = ()
 
     def remaining(self, calls: int) -> float:
@@ -101,7 +101,12 @@ class Outlook:
     calls_left: float
 
     def worth(self, at: int, saved: int) -> float:
-        """What editing pays over the rest of the run: `saved` tokens less, the prefix kept up to token `at`."""
+        """What editing pays over the rest of the run: `saved` tokens less, the prefix kept up to token `at`.
+
+        A view below the provider's minimum is not cached at all, so editing down to there earns nothing.
+        """
+        if self.price.read < self.price.write and self.total - saved < self.price.minimum:
+            return -1.0
         now = self.price.cost(self.total, self.prefix) - self.price.cost(self.total - saved, min(at, self.prefix))
         later = self.price.cost(self.total, self.total) - self.price.cost(self.total - saved, self.total - saved)
         return now + self.calls_left * later

@@ -33,7 +33,9 @@ class Protection:
 
     def pinned(self, message: Message) -> bool:
         """Protected for its own sake, not for being new."""
-        return message.role == "system" or message.id in (self._first_user, self._last_user) or message.id in self._pinned
+        return (
+            message.role == "system" or message.id in (self._first_user, self._last_user) or message.id in self._pinned
+        )
 
     def __call__(self, message: Message) -> bool:
         newest = len(self._transcript.steps) - 1

@@ -86,7 +86,9 @@ class Renderer:
         if isinstance(edit, Drop | Replace) and edit.first in position and edit.last in position:
             first, last = position[edit.first], position[edit.last]
             self._spans[first] = (last, edit)
-            self._inside.update((step, first) for step in range(first, last + 1) if self._inside.get(step, first) >= first)
+            self._inside.update(
+                (step, first) for step in range(first, last + 1) if self._inside.get(step, first) >= first
+            )
             return first
         return None
 
@@ -146,7 +148,10 @@ class Renderer:
 
     def _only_system_before(self) -> bool:
         written = len(self.starts)
-        return all(step.role == "system" or not step.heads for step in self.transcript.steps[: min(written, 64)]) and written < 64
+        return (
+            all(step.role == "system" or not step.heads for step in self.transcript.steps[: min(written, 64)])
+            and written < 64
+        )
 
     def _items(self, index: int) -> tuple[list[Item], int]:
         """What to write for the unit at step `index`, and the step after it."""
@@ -162,7 +167,9 @@ class Renderer:
         for step in system:
             items += self._step_items(step)
         if hidden:
-            items += self._noted(edit.content if isinstance(edit, Replace) else f"{marker(edit.handle)} {hidden} earlier steps")
+            items += self._noted(
+                edit.content if isinstance(edit, Replace) else f"{marker(edit.handle)} {hidden} earlier steps"
+            )
         for step in kept:
             if step not in system:
                 items += self._step_items(step)
@@ -174,7 +181,11 @@ class Renderer:
             if step.results:
                 self.repairs[index] = f"a result of unknown call {step.results[0].call_id!r} was left out"
             return []
-        items = [(message, self._shown(message)) for message in step.messages if message.text or message.calls or _has_content(message)]
+        items = [
+            (message, self._shown(message))
+            for message in step.messages
+            if message.text or message.calls or _has_content(message)
+        ]
         pending = step.pending
         if pending:
             self.repairs[index] = f"{len(pending)} call(s) without a result got a stub"
@@ -222,7 +233,9 @@ class Renderer:
             return position[edit.target], before - after
         if isinstance(edit, Drop | Replace) and edit.first in position and edit.last in position:
             first, last = position[edit.first], position[edit.last]
-            kept = sum(s.tokens for s in self.transcript.steps[first : last + 1] if any(map(self.protected, s.messages)))
+            kept = sum(
+                s.tokens for s in self.transcript.steps[first : last + 1] if any(map(self.protected, s.messages))
+            )
             note = self.counter.text(edit.content) if isinstance(edit, Replace) else 12
             return first, self.sums[last + 1] - self.sums[first] - kept - note
         return 0, 0
@@ -244,7 +257,9 @@ class Renderer:
         if edits is not self.plan.edits or forks != self.transcript.forks:
             position = self.transcript.position
             named = (edit for edit in self.plan.edits if isinstance(edit, Clear | Drop | Replace))
-            self._handles = tuple(e.handle for e in named if (e.target if isinstance(e, Clear) else e.first) in position)
+            self._handles = tuple(
+                e.handle for e in named if (e.target if isinstance(e, Clear) else e.first) in position
+            )
             self._handles_of = (self.plan.edits, self.transcript.forks)
         return self._handles
 

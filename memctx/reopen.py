@@ -31,7 +31,10 @@ class ReopenTool:
             "offset": {"type": "integer", "description": "character to start from; 0 for the beginning"},
         }
         parameters = {"type": "object", "properties": properties, "required": ["handle"]}
-        return {"type": "function", "function": {"name": self.name, "description": DESCRIPTION, "parameters": parameters}}
+        return {
+            "type": "function",
+            "function": {"name": self.name, "description": DESCRIPTION, "parameters": parameters},
+        }
 
     def __call__(self, handle: str, offset: int = 0) -> str:
         try:

@@ -6,30 +6,26 @@ import asyncio
 import json
 import threading
 import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from memctx import decide, formats
-from memctx.decide import Decision, Priced
-from memctx.edits import Clear, Drop, Edit, Replace
-from memctx.effects import Asks, Embed, Forget, Generate, Handlers, Recall, Remember, adrive, drive
-from memctx.errors import BudgetError, EffectError, InvalidMessage, NotFound
-from memctx.fallback import last_resort
+from memctx import formats
 from memctx.accounts import Accounts
+from memctx.decide import Decision
+from memctx.deliberate import deliberate, fit
+from memctx.edits import Clear, Drop, Replace
+from memctx.effects import Asks, Embed, Forget, Generate, Handlers, Recall, Remember, adrive, drive
+from memctx.errors import InvalidMessage, NotFound
 from memctx.messages import Message, Transcript
+from memctx.offer import offered
 from memctx.pipeline import Pipeline
 from memctx.plan import Plan
-from memctx.pricing import Outlook
 from memctx.protect import Protection
 from memctx.render import Renderer, span_steps
 from memctx.reopen import ReopenTool, as_data
-from memctx.strategies import Context, Strategy
 from memctx.tokens import counter as counter_of
-from memctx.offer import names_of, offered
 from memctx.view import View
 
-GROWTH = 1.125  # unforced edits are considered again once the view has grown by this factor
 USER_FIRST = ("anthropic", "gemini")
 
 
@@ -40,7 +36,7 @@ class Session:
         kinds = {"generate": Generate, "embed": Embed, "recall": Recall, "remember": Remember, "forget": Forget}
         unknown = handlers.keys() - kinds.keys()
         if unknown:
-            raise TypeError(f"session() got an unexpected keyword {sorted(unknown)[0]!r}; known: {', '.join(kinds)}, timeout")
+            raise TypeError(f"session() got an unexpected keyword {min(unknown)!r}; known: {', '.join(kinds)}, timeout")
         self.pipeline = pipeline
         self.thread = thread
         self.counter = counter_of(pipeline.counter)
@@ -58,11 +54,11 @@ class Session:
         self.renderer = Renderer(self.transcript, form, self.counter, self.protection, provider in USER_FIRST)
         self.plan = Plan()
         self.accounts = Accounts(self.pipeline.price)
-        self._memos: dict[str, dict[str, Any]] = {}
-        self._warned: set[str] = set()
+        self.memos: dict[str, dict[str, Any]] = {}
+        self.warned: set[str] = set()
         self._view: View | None = None
-        self._considered = 0
-        self._base: tuple[Any, Any, int] = (None, None, 0)
+        self.considered = 0
+        self.base: tuple[Any, Any, int] = (None, None, 0)
 
     def _count(self, message: Message) -> int:
         return sum(map(self.counter.message, self.form.assemble([(message, message.out)])))
@@ -113,13 +109,18 @@ class Session:
         if wanted != self.plan:
             self.plan, forked = wanted, True
         base = self._measure(tools, system)
-        if self._view is not None and not forked and changed == len(self.transcript.steps) and not self.accounts.base_moved:
+        if (
+            self._view is not None
+            and not forked
+            and changed == len(self.transcript.steps)
+            and not self.accounts.base_moved
+        ):
             return self._view
         written = self.renderer.update(self.plan, changed, forked)
         self.accounts.arrive(written, self.renderer.sums, base, now if now is not None else time.monotonic())
         try:
-            yield from self._decide(base, changed)
-            self._fit(base)
+            yield from deliberate(self, base)
+            fit(self, base)
         except BaseException:
             self.plan = kept
             self.accounts.written(self.renderer.update(kept, 0, True))
@@ -140,8 +141,8 @@ class Session:
         changed = self.transcript.sync(messages)
         forked = self.transcript.forks != before
         if forked:
-            self._memos.clear()
-            self._considered = 0
+            self.memos.clear()
+            self.considered = 0
         self.protection.extend(forked)
         return changed, forked
 
@@ -156,7 +157,7 @@ class Session:
 
     def _measure(self, tools: Any, system: Any) -> int:
         """Tokens of tools, system text and reply priming; counted again only when they are other objects or values."""
-        old_tools, old_system, size = self._base
+        old_tools, old_system, size = self.base
         same = (old_tools is tools or old_tools == tools) and (old_system is system or old_system == system)
         self.accounts.base_moved = not same
         if not same or not size:
@@ -164,7 +165,7 @@ class Session:
             if system:
                 content = getattr(system, "content", system)
                 size += self.counter.message({"role": "system", "content": content})
-            self._base = (tools, system, size)
+            self.base = (tools, system, size)
         return size
 
     # -- deciding ----------------------------------------------------------------------------------------------------
@@ -180,121 +181,9 @@ class Session:
         self._cap = to or self.limit * 3 // 4
         self._view = None
 
-    def _total(self, base: int) -> int:
+    def total(self, base: int) -> int:
+        """Tokens of the request as the view now stands, `base` of them outside the messages."""
         return self.counter.total(base + self.renderer.tokens)
-
-    def _decide(self, base: int, changed: int) -> Asks:
-        total = self._total(base)
-        forced = total > self.limit
-        always = self.pipeline.edit_when == "always"
-        due = self.pipeline.edit_when == "pays" and (total >= self._considered * GROWTH or self.accounts.cold)
-        if not (forced or always or due):
-            return
-        for strategy in self.pipeline.strategies:
-            total = self._total(base)
-            over = total > self.limit
-            if forced and not over and not always:
-                break
-            ctx = self._context(strategy, total)
-            priced = self._priced((yield from self._ask(strategy, ctx)))
-            chosen, worth = self._choose(priced, over, total, base)
-            if chosen:
-                self._accept(strategy, chosen, ctx.serial, over, worth, total, base)
-        self._considered = self._total(base)
-
-    def _context(self, strategy: Strategy, total: int) -> Context:
-        return Context(
-            transcript=self.transcript,
-            plan=self.plan,
-            limit=self.limit,
-            tokens=total,
-            tools=names_of(self._base[0]),
-            protected=self.protection,
-            shown=self.renderer.shown,
-            cleared=self.renderer.cleared,
-            count=self.counter.text,
-            memo=self._memos.setdefault(strategy.name, {}),
-            serial=self.plan.serial,
-            record=self.accounts.record,
-        )
-
-    def _ask(self, strategy: Strategy, ctx: Context) -> Asks:
-        """A strategy's proposals; one that fails proposes nothing and is named in one warning."""
-        try:
-            proposed = yield from strategy.propose(ctx)
-            if not isinstance(proposed, list):
-                raise TypeError(f"propose returned {type(proposed).__name__}, not a list of edits")
-        except Exception as cause:
-            if strategy.name not in self._warned:
-                self._warned.add(strategy.name)
-                kind = "" if isinstance(cause, EffectError) else f"{type(cause).__name__}: "
-                warnings.warn(f"strategy {strategy.name!r} proposed nothing: {kind}{cause}", stacklevel=2)
-            return []
-        return decide.allowed(proposed, self.transcript, self.protection)
-
-    def _priced(self, proposed: list[Edit]) -> list[Priced]:
-        return [Priced(edit, *self.renderer.saving(edit)) for edit in proposed]
-
-    def _choose(self, priced: list[Priced], over: bool, total: int, base: int) -> tuple[list[Priced], float]:
-        outlook = self._outlook(total)
-        if self.pipeline.edit_when == "always":
-            return priced, self._worth(priced, base, outlook)
-        free = [item for item in priced if not isinstance(item.edit, Clear | Drop | Replace)]
-        cutting = [item for item in priced if item.saved > 0]
-        if over:
-            chosen = decide.enough(cutting, total - int(self.pipeline.low * self.limit))
-            return free + chosen, self._worth(chosen, base, outlook)
-        if self.pipeline.edit_when == "budget":
-            return free, 0.0
-        chosen, worth = decide.best_break(cutting, lambda step: base + self.renderer.sums[step], outlook)
-        return free + chosen, worth
-
-    def _outlook(self, total: int) -> Outlook:
-        calls = self.transcript.calls_made
-        return Outlook(self.pipeline.price, total, self.accounts.prefix, self.pipeline.forecast.remaining(calls))
-
-    def _worth(self, chosen: list[Priced], base: int, outlook: Outlook) -> float:
-        if not chosen:
-            return 0.0
-        first = min(item.step for item in chosen)
-        return outlook.worth(base + self.renderer.sums[first], sum(item.saved for item in chosen))
-
-    def _accept(
-        self, by: Strategy | str, chosen: list[Priced], serial: int, forced: bool, worth: float, before: int, base: int
-    ) -> None:
-        outlook = self._outlook(before)
-        self.plan = self.plan.accept((item.edit for item in chosen), serial)
-        self.accounts.written(self.renderer.update(self.plan, len(self.transcript.steps), False))
-        after = self._total(base)
-        cost_now = outlook.price.cost(after, self.accounts.prefix) - outlook.price.cost(before, outlook.prefix)
-        name = by if isinstance(by, str) else by.name
-        decision = Decision(
-            self.transcript.calls_made, name, len(chosen), forced, before, after, worth, outlook.calls_left, cost_now, self.accounts.rate
-        )
-        self.accounts.decisions.append(decision)
-
-    def _fit(self, base: int) -> None:
-        """What the strategies left over the limit is cut by the library itself, or the call fails with `BudgetError`."""
-        for propose in last_resort(self.transcript, self.renderer, self.protection):
-            total = self._total(base)
-            if total <= self.limit:
-                return
-            serial, edits = propose(self.plan.serial, total - int(self.pipeline.low * self.limit), total - self.limit)
-            if edits:
-                priced = self._priced(edits)
-                self._accept("fit", priced, serial, True, 0.0, total, base)
-        if self._total(base) > self.limit:
-            raise self._too_small(base)
-
-    def _too_small(self, base: int) -> BudgetError:
-        parts = {"tools and system": base}
-        for message in self.transcript.messages:
-            if self.protection(message):
-                parts[f"{message.role} message {message.host}: {message.text[:40]!r}"] = message.tokens
-        largest = dict(sorted(parts.items(), key=lambda item: -item[1])[:5])
-        needed = self._total(base)
-        text = f"{needed} tokens may not be edited and the budget is {self.limit}: raise it, or unpin. Largest: {largest}"
-        return BudgetError(text, needed=needed, given=self.limit, parts=largest)
 
     # -- the answer --------------------------------------------------------------------------------------------------
 
@@ -307,7 +196,7 @@ class Session:
         self._view = View(
             messages=renderer.out.copy(),
             tools=offered(tools, renderer.offer),
-            tokens=self._total(base),
+            tokens=self.total(base),
             prefix=prefix,
             handles=renderer.handles(),
             plan=self.plan,
@@ -321,7 +210,7 @@ class Session:
         """After the call: `usage` in the provider's own fields corrects the counting. `reply` may be any host message."""
         reported = self.accounts.observe(usage if usage is not None else getattr(reply, "usage", None))
         if reported:
-            self.counter.calibrate(self._base[2] + self.renderer.tokens, reported)
+            self.counter.calibrate(self.base[2] + self.renderer.tokens, reported)
 
     async def aobserve(self, reply: Any = None, usage: Any = None) -> None:
         """As `observe`."""
@@ -356,6 +245,3 @@ class Session:
     def report(self) -> dict[str, Any]:
         """Calls, tokens, money against no edit, cache share, decisions: JSON data."""
         return {"thread": self.thread, **self.accounts.report(), "edits": len(self.plan.edits)}
-
-
-Handler = Callable[[Any], Any]
