@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -18,13 +21,15 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.messages.tool import tool_call
+from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.types import Command
 
 from memctx import Offer, Pipeline, check
-from memctx.adapters.langchain import ContextMiddleware, generate_with
+from memctx.adapters.langchain import ContextMiddleware, generate_with, provider_of
 from memctx.errors import BudgetError, NotFound
+from memctx.strategies.clear import ClearResults
 from tests.scripted import Scripted, rest, size_of, step_of, texts, walk
 
 STEPS = 45
@@ -34,6 +39,11 @@ SYSTEM = "You are a walker. " * 20
 
 def pipeline(**settings: Any) -> Pipeline:
     return Pipeline.safe(**{"budget": BUDGET, "edit_when": "budget", **settings})
+
+
+def clearing() -> Pipeline:
+    """Edits that come out the same from a cold session and a warm one, to the number of the handle."""
+    return Pipeline([ClearResults(keep=3)], budget=BUDGET, edit_when="budget")
 
 
 def agent(model: Scripted, middleware: list[Any], saver: Any = None, **settings: Any) -> Any:
@@ -79,8 +89,9 @@ def run(app: Any, given: Any, thread: str, way: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])
-def test_a_long_run_stays_valid_and_in_budget_and_the_state_stays_whole(way: str) -> None:
-    model, middleware = Scripted(), ContextMiddleware(pipeline())
+@pytest.mark.parametrize("when", ["budget", "pays", "always"])
+def test_a_long_run_stays_valid_and_in_budget_and_the_state_stays_whole(way: str, when: str) -> None:
+    model, middleware = Scripted(), ContextMiddleware(pipeline(edit_when=when))
     app = agent(model, [middleware], InMemorySaver())
     result = run(app, ask(), "t", way)
     assert len(model.seen) == STEPS + 1
@@ -137,12 +148,12 @@ def sqlite(tmp_path: Path) -> Iterator[SqliteSaver]:
 
 def test_a_resumed_thread_is_shown_the_same_bytes(sqlite: SqliteSaver) -> None:
     whole_run, first, second = Scripted(), Scripted(), Scripted()
-    agent(whole_run, [ContextMiddleware(pipeline())], InMemorySaver()).invoke(ask(), on("t"))
-    before = agent(first, [ContextMiddleware(pipeline())], sqlite)
+    agent(whole_run, [ContextMiddleware(clearing())], InMemorySaver()).invoke(ask(), on("t"))
+    before = agent(first, [ContextMiddleware(clearing())], sqlite)
     for count, _ in enumerate(before.stream(ask(), on("t"), stream_mode="updates")):
         if count == 60:
             break
-    after = agent(second, [ContextMiddleware(pipeline())], sqlite)
+    after = agent(second, [ContextMiddleware(clearing())], sqlite)
     result = after.invoke(None, on("t"))
     assert whole(result["messages"])
     assert plan_of(after, "t")["edits"]
@@ -152,9 +163,35 @@ def test_a_resumed_thread_is_shown_the_same_bytes(sqlite: SqliteSaver) -> None:
     assert unique == expected
 
 
+CONTINUE = """
+import json, sqlite3, sys
+from langgraph.checkpoint.sqlite import SqliteSaver
+from tests.scripted import Scripted, texts
+from tests.test_langchain import ContextMiddleware, agent, clearing, on
+model = Scripted()
+saver = SqliteSaver(sqlite3.connect(sys.argv[1], check_same_thread=False))
+agent(model, [ContextMiddleware(clearing())], saver).invoke(None, on("t"))
+print(json.dumps([texts(messages) for messages, _ in model.seen]))
+"""
+
+
+def test_another_process_is_shown_the_same_bytes(sqlite: SqliteSaver, tmp_path: Path, root: Path) -> None:
+    uncut, first = Scripted(), Scripted()
+    agent(uncut, [ContextMiddleware(clearing())]).invoke(ask(), on("t"))
+    app = agent(first, [ContextMiddleware(clearing())], sqlite)
+    app.invoke(ask(), on("t"), interrupt_before=["tools"])
+    for _ in range(29):
+        app.invoke(None, on("t"), interrupt_before=["tools"])
+    command = [sys.executable, "-c", CONTINUE, str(tmp_path / "runs.db")]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    shown = [texts(messages) for messages, _ in first.seen] + [[tuple(m) for m in r] for r in json.loads(done.stdout)]
+    assert shown == [texts(messages) for messages, _ in uncut.seen]
+
+
 def test_a_checkpoint_called_again_shows_the_same_bytes(sqlite: SqliteSaver) -> None:
     model = Scripted()
-    app = agent(model, [ContextMiddleware(pipeline())], sqlite)
+    app = agent(model, [ContextMiddleware(clearing())], sqlite)
     app.invoke(ask(), on("t"))
     requests = {len(texts(messages)): texts(messages) for messages, _ in model.seen}
     past = [state for state in app.get_state_history(on("t")) if state.next == ("model",)]
@@ -163,11 +200,10 @@ def test_a_checkpoint_called_again_shows_the_same_bytes(sqlite: SqliteSaver) -> 
         model.seen.clear()
         app.invoke(None, {**state.config, "recursion_limit": 500}, interrupt_after=["model"])
         assert texts(model.seen[0][0]) in requests.values()
-        place = (len(state.values["messages"]) - 1) // 2
         other = Scripted()
-        again = agent(other, [ContextMiddleware(pipeline())], sqlite)
+        again = agent(other, [ContextMiddleware(clearing())], sqlite)
         again.invoke(None, {**state.config, "recursion_limit": 500}, interrupt_after=["model"])
-        assert texts(other.seen[0][0]) == texts(model.seen[0][0]), place
+        assert texts(other.seen[0][0]) == texts(model.seen[0][0])
 
 
 def test_a_fork_goes_on_with_its_own_history_and_plan() -> None:
@@ -176,7 +212,6 @@ def test_a_fork_goes_on_with_its_own_history_and_plan() -> None:
     app.invoke(ask(), on("t"))
     trunk = plan_of(app, "t")
     past = [state for state in app.get_state_history(on("t")) if state.next == ("model",)]
-    fork = app.update_state(past[15].config, {"messages": [HumanMessage("no: walk 33 instead")]}, as_node="model")
     fork = app.update_state(past[15].config, {"messages": [HumanMessage("walk 52 instead")]}, as_node="tools")
     model.seen.clear()
     result = app.invoke(None, {**fork, "recursion_limit": 500})
@@ -396,3 +431,59 @@ def test_a_broken_history_is_mended_in_the_view_only() -> None:
     result = agent(model, [ContextMiddleware(pipeline())]).invoke({"messages": history}, on("t"))
     assert [m.content for m in result["messages"][:5]] == [m.content for m in history]
     assert not faults(model)
+
+
+@pytest.mark.parametrize(
+    ("model", "provider"),
+    [
+        ("langchain_openai:ChatOpenAI", "openai-chat"),
+        ("langchain_openai:AzureChatOpenAI", "openai-chat"),
+        ("langchain_anthropic:ChatAnthropic", "anthropic"),
+        ("tests.scripted:Scripted", None),
+    ],
+)
+def test_the_model_class_tells_the_provider(model: str, provider: str | None) -> None:
+    module, _, name = model.partition(":")
+    kind = getattr(pytest.importorskip(module), name)
+    assert provider_of(kind.model_construct()) == provider
+
+
+class AnthropicScripted(Scripted):
+    """Stands for a model of Anthropic's: its requests must start with the user."""
+
+
+def test_an_anthropic_model_gets_what_anthropic_takes() -> None:
+    model, other = AnthropicScripted(), Scripted()
+    history = [AIMessage("Hello, I am the walker."), *ask()["messages"]]
+    for chosen in (model, other):
+        agent(chosen, [ContextMiddleware(pipeline())], InMemorySaver()).invoke({"messages": history}, on("t"))
+    assert not [fault for messages, _ in model.seen for fault in check(messages, "anthropic")]
+    assert model.seen[0][0][1].type == "human"
+    assert other.seen[0][0][1].type == "ai"
+
+
+def test_an_agent_inside_an_agent_has_its_own_session_and_plan() -> None:
+    middleware, inner = ContextMiddleware(pipeline()), Scripted()
+    below: Any = agent(inner, [middleware])
+
+    @tool
+    def delegate(steps: int) -> str:
+        """Let another walk."""
+        return str(below.invoke(ask(steps), {"recursion_limit": 200})["messages"][-1].content)
+
+    class Delegating(Scripted):
+        def _answer(self, messages: list[Any], tools: list[Any]) -> AIMessage:
+            self.seen.append((list(messages), list(tools)))
+            if isinstance(messages[-1], ToolMessage):
+                return AIMessage("delegated")
+            call = tool_call(name="delegate", args={"steps": 30}, id="d1")
+            return AIMessage("", tool_calls=[call])
+
+    outer = Delegating()
+    app: Any = create_agent(outer, [delegate], middleware=[middleware], checkpointer=InMemorySaver())
+    result = app.invoke(ask(), on("t"))
+    assert result["messages"][-2].content == "all done now"
+    assert not faults(inner)
+    assert not plan_of(app, "t")
+    assert middleware.report("t")["calls"] == 2
+    assert middleware.report("t", "tools")["calls"] == 31
