@@ -34,9 +34,12 @@ class Viewer(Protocol):
     """What a transport needs of a `memctx.session.Session`.
 
     A viewer that also has `shrink(to: int | None)` is asked to lower its budget, to `to` tokens where that is known,
-    when the provider says that the context was too long; the request is then sent once more.
+    when the provider says that the context was too long; the request is then sent once more. `accounts.observe(usage)`
+    is told what a call cost whose history the provider holds (`previous_response_id`, `conversation`).
     """
 
+    @property
+    def accounts(self) -> Any: ...
     def view(self, messages: list[Any], tools: list[Any] | None = None, *, system: Any = None) -> View: ...
     async def aview(self, messages: list[Any], tools: list[Any] | None = None, *, system: Any = None) -> View: ...
     def observe(self, reply: Any = None, usage: Any = None) -> Any: ...
