@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from memctx.edits import Replace
-from memctx.effects import Generate
+from memctx.effects import Generate, Handlers, drive
 from memctx.errors import ConfigError
 from memctx.pipeline import Pipeline
 from memctx.session import Session
 from memctx.strategies import _summary
 from memctx.strategies.summarize import Summarize
+from memctx.testing._contexts import make_context
 
 RULE = "Never refund order W-4411 without asking me first."
 GOOD = "Task: sort the orders.\nVerified facts: order W-77 was shipped.\nNext step: look at W-78."
@@ -204,31 +205,17 @@ def test_an_offer_that_was_not_accepted_is_made_again_without_asking() -> None:
         asked.append(1)
         return GOOD
 
-    strategy = Summarize.make(**SHORT)
-    thread = Pipeline([strategy], budget=8_000, counter=size, price="none").session(generate=answer)
-    messages = history(20)
+    strategy, messages = Summarize.make(**SHORT), history(20)
+    memo: dict[str, Any] = {}
+    offered: list[Any] = []
+    context = make_context(messages, limit=5_000)
     for n in range(20, 60):
         messages += turn(n)
-        ctx = _context(thread, list(messages), limit=4_500)
-        proposed = _drive(strategy, ctx, thread)
-        assert len(proposed) <= 1
-    assert 1 <= len(asked) <= 4
-
-
-def _context(thread: Session, messages: list[Any], limit: int) -> Any:
-    thread.transcript.sync(messages)
-    thread.protection.extend(False)
-    thread.renderer.update(thread.plan, 0, True)
-    ctx = thread._context(thread.pipeline.strategies[0], thread.renderer.tokens)
-    ctx.limit = limit
-    return ctx
-
-
-def _drive(strategy: Summarize, ctx: Any, thread: Session) -> list[Any]:
-    from memctx.effects import drive
-
-    found: list[Any] = drive(strategy.propose(ctx), thread._handlers)
-    return found
+        context = make_context(messages, limit=5_000, transcript=context.transcript, memo=memo)
+        offered = drive(strategy.propose(context), Handlers({Generate: answer}))
+        assert [type(edit) for edit in offered] in ([], [Replace])
+    assert offered
+    assert 1 <= len(asked) <= 5
 
 
 def test_a_long_source_is_read_in_bounded_parts() -> None:
