@@ -127,13 +127,9 @@ def load(name: str) -> Format:
 
 def clean(text: str) -> str:
     """Text that can be encoded: a lone surrogate becomes U+FFFD, anything else is returned as it is."""
-    if text.isascii():
+    if text.isascii() or _encodable(text):
         return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def wire(raw: Any, index: int) -> tuple[Any, Any]:
@@ -145,39 +141,45 @@ def wire(raw: Any, index: int) -> tuple[Any, Any]:
     dumped: list[Any] = []
 
     def dump(value: Any) -> Any:
-        plain = dict(value) if isinstance(value, Mapping) else dict_of(value)
+        plain = dict_of(value)
+        if plain is None and isinstance(value, Mapping):
+            plain = dict(value)
         if plain is None:
             raise TypeError(f"an object of type {type(value).__name__}")
         dumped.append(value)
         return plain
 
     try:
-        text = json.dumps(raw, ensure_ascii=False, allow_nan=False, default=dump)
-        data = json.loads(text) if dumped else raw
-    except (TypeError, ValueError, RecursionError) as cause:
-        raise InvalidMessage(
-            f"message {index} holds what JSON cannot carry ({cause}): use only JSON values",
-            code="not_json",
-            index=index,
-        ) from cause
+        data = dict(dict.items(raw)) if type(raw) is not dict and issubclass(type(raw), dict) else raw
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False, default=dump)
+        data = json.loads(text) if dumped else data
+        if not _encodable(text):
+            data = raw = _cleaned(data)
+    except Exception as cause:  # a host's object may raise anything when read
+        raise _not_json(cause, index) from cause
+    return data, raw
+
+
+def _encodable(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:
-        data = _cleaned(data)
-        return data, data
-    return data, raw
+        return False
+    return True
 
 
 def cleaned(value: Any, index: int) -> Any:
     """`value` itself if every string in it can be encoded, else a copy in which they can."""
     try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return _cleaned(value)
-    except (TypeError, ValueError, RecursionError) as cause:
-        text = f"message {index} holds what JSON cannot carry ({cause}): use only JSON values"
-        raise InvalidMessage(text, code="not_json", index=index) from cause
-    return value
+        return value if _encodable(json.dumps(value, ensure_ascii=False)) else _cleaned(value)
+    except Exception as cause:
+        raise _not_json(cause, index) from cause
+
+
+def _not_json(cause: Exception, index: int) -> InvalidMessage:
+    why = str(cause)[:80] if isinstance(cause, TypeError | ValueError) else type(cause).__name__
+    text = f"message {index} holds what JSON cannot carry ({why}): use only JSON values"
+    return InvalidMessage(text, code="not_json", index=index)
 
 
 def body(value: Any) -> dict[str, Any]:

@@ -204,13 +204,14 @@ def _reblocked(block: Any, change: Change) -> Any:
 
 def _renamer(olds: Sequence[Any], ids: Sequence[str]) -> Change:
     """Gives the doubles in one place their new ids. They stand in the order of the calls, so twins are told apart."""
-    waiting: dict[Any, list[str]] = {}
-    for old, new in zip(olds, ids, strict=True):
-        waiting.setdefault(old, []).append(new)
+    used: dict[tuple[Any, Any], int] = {}
 
     def rename(double: Mapping[str, Any], old: Any) -> Any:
-        where = CALL_BLOCKS.get(double.get("type", ""), "id")
-        return {**double, where: waiting[old].pop(0)} if waiting.get(old) else double
+        kind = double.get("type", "")
+        news = [new for given, new in zip(olds, ids, strict=True) if given == old]
+        place = used.get((kind, old), 0)
+        used[kind, old] = place + 1
+        return {**double, CALL_BLOCKS.get(kind, "id"): news[place]} if place < len(news) else double
 
     return rename
 
