@@ -16,8 +16,10 @@ import gc
 import json
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from statistics import median
@@ -113,7 +115,7 @@ def ours(form: str, sizes: Sequence[int], calls: int) -> Iterator[Timing]:
     spent: list[float] = []
     for messages in grown(form, wanted[-1]):
         held = list(messages) if form == "langchain" else messages  # a graph's state is a new list of the same objects
-        spent.append(timed(lambda held=held: call(session, held)))
+        spent.append(timed(partial(call, session, held)))
         if len(messages) >= wanted[0]:
             yield _timing("memctx safe", form, wanted.pop(0), spent[-calls:])
 
@@ -129,9 +131,7 @@ def theirs(size: int, calls: int) -> Timing:
     from langchain.agents.middleware import ContextEditingMiddleware, ModelRequest
     from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 
-    messages: list[Any] = []
-    for messages in grown("langchain", size):
-        pass
+    messages = deque(grown("langchain", size), maxlen=1)[0]
     middleware: Any = ContextEditingMiddleware()
     model: Any = GenericFakeChatModel(messages=iter(()))
     request = ModelRequest(model=model, messages=messages)
