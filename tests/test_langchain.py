@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from memctx.adapters.langchain import ContextMiddleware, generate_with, provider
 from memctx.errors import BudgetError, NotFound
 from memctx.strategies.clear import ClearResults
 from tests.scripted import Scripted, rest, size_of, step_of, texts, walk
+from tests.servers import Call, Reply, strict_server
 
 STEPS = 45
 BUDGET = 3_000  # a step is about 250 tokens, so 45 of them are far over it
@@ -46,7 +48,7 @@ def clearing() -> Pipeline:
     return Pipeline([ClearResults(keep=3)], budget=BUDGET, edit_when="budget")
 
 
-def agent(model: Scripted, middleware: list[Any], saver: Any = None, **settings: Any) -> Any:
+def agent(model: Any, middleware: list[Any], saver: Any = None, **settings: Any) -> Any:
     return create_agent(
         model, [walk, rest], system_prompt=SYSTEM, middleware=middleware, checkpointer=saver, **settings
     )
@@ -446,6 +448,36 @@ def test_the_model_class_tells_the_provider(model: str, provider: str | None) ->
     module, _, name = model.partition(":")
     kind = getattr(pytest.importorskip(module), name)
     assert provider_of(kind.model_construct()) == provider
+
+
+def served(body: dict[str, Any]) -> Reply:
+    """The walk as a provider's server speaks it."""
+    found = re.findall(r"step (\d+) of (\d+)|walk (\d+)", json.dumps(body["messages"]))
+    step, steps = (int(found[-1][0]), int(found[-1][1])) if found[-1][0] else (0, int(found[-1][2]))
+    arguments = json.dumps({"step": step + 1, "steps": steps})
+    return Reply("all done now") if step >= steps else Reply("", (Call("walk", arguments, f"call_{step + 1}"),))
+
+
+@pytest.mark.parametrize(("kind", "price"), [("openai", "openai"), ("anthropic", "anthropic-1h")])
+def test_a_strict_provider_refuses_nothing(kind: str, price: str) -> None:
+    module = pytest.importorskip(f"langchain_{kind}")
+    with strict_server(served) as server:
+        settings: dict[str, Any] = {"model": "m", "api_key": "k", "max_retries": 0}
+        if kind == "openai":
+            model = module.ChatOpenAI(base_url=f"{server.url}/v1", **settings)
+        else:
+            model = module.ChatAnthropic(base_url=server.url, max_tokens=100, **settings)
+        middleware = ContextMiddleware(pipeline(price=price, budget=4_000))
+        result = agent(model, [middleware], InMemorySaver()).invoke(ask(), on("t"))
+        assert server.refused == 0
+    assert whole(result["messages"])
+    report = middleware.report("t")
+    assert report["edits"] > 0
+    assert report["reported"]["input"] > 0
+    marked = [json.dumps(body["messages"]).count("cache_control") for body in server.requests]
+    assert max(marked) <= 4
+    assert (min(marked) >= 1) is (kind == "anthropic")
+    assert ('"1h"' in json.dumps(server.requests[-1])) is (kind == "anthropic")
 
 
 class AnthropicScripted(Scripted):

@@ -7,7 +7,7 @@ messages it speaks of, so resume, fork and time travel bring the plan that belon
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired
@@ -25,7 +25,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.tools import BaseTool, StructuredTool
 from langgraph.types import Command
 
-from memctx.adapters.langgraph import KEY, Sessions, Slot, generate_with, place_of, update_of, usage_of
+from memctx.adapters.langgraph import KEY, Sessions, Slot, generate_with, place_of, usage_of
 from memctx.budget import Budget
 from memctx.plan import Plan
 
@@ -48,7 +48,8 @@ class ContextMiddleware(AgentMiddleware[Any, Any, Any]):
 
     `generate` is a chat model or a callable, for strategies that summarise; `embed`, `recall`, `remember` and `timeout`
     (seconds) are as in `Pipeline.session`. `reopen=True` gives the model a tool that brings back text that was cut.
-    `capacity` bounds the threads whose parsed history is cached. Errors are those of `Session.view`.
+    `capacity` bounds the threads whose parsed history is cached. Errors are those of `Session.view`. A model of Anthropic's
+    gets cache marks where the pipeline's price is one of Anthropic's and no other middleware sets them.
     """
 
     state_schema = ContextState
@@ -83,10 +84,11 @@ class ContextMiddleware(AgentMiddleware[Any, Any, Any]):
         """Call the model with the view; keep the plan where it changed."""
         with self._lease(request) as slot:
             view = slot.session.view(request.messages, **_arguments(slot, request))
-            slot.saw(request.messages)
+            slot.saw(request.messages, view)
+            update = slot.update(request.state)
             response = handler(_overridden(slot, request, view))
             slot.session.observe(usage=_usage(response))
-        return _extended(request, response, view)
+        return _extended(response, update)
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
@@ -94,10 +96,11 @@ class ContextMiddleware(AgentMiddleware[Any, Any, Any]):
         """As `wrap_model_call`, for an agent that is awaited."""
         with self._lease(request) as slot:
             view = await slot.session.aview(request.messages, **_arguments(slot, request))
-            slot.saw(request.messages)
+            slot.saw(request.messages, view)
+            update = slot.update(request.state)
             response = await handler(_overridden(slot, request, view))
             await slot.session.aobserve(usage=_usage(response))
-        return _extended(request, response, view)
+        return _extended(response, update)
 
     def _lease(self, request: ModelRequest[Any]) -> AbstractContextManager[Slot]:
         return self.sessions.lease(place_of(request.runtime, request.messages), provider_of(request.model))
@@ -119,16 +122,29 @@ def provider_of(model: Any) -> str | None:
 _PROVIDERS = {"Anthropic": "anthropic", "Google": "gemini", "VertexAI": "gemini", "OpenAI": "openai-chat"}
 
 
+def marked(messages: list[Any], breakpoints: Sequence[int], ttl: str) -> list[Any]:
+    """The messages, with copies that carry Anthropic's cache mark at `breakpoints`, where a text block can carry it."""
+    out = list(messages)
+    for index in breakpoints:
+        content = out[index].content
+        blocks = [{"type": "text", "text": content}] if content and isinstance(content, str) else content
+        if blocks and isinstance(blocks[-1], dict) and blocks[-1].get("type") == "text":
+            block = {**blocks[-1], "cache_control": {"type": "ephemeral", "ttl": ttl}}
+            out[index] = out[index].model_copy(update={"content": [*blocks[:-1], block]})
+    return out
+
+
 def _arguments(slot: Slot, request: ModelRequest[Any]) -> dict[str, Any]:
     given = slot.arguments(request.messages, request.state, request.tools)
     return {**given, "system": request.system_message}
 
 
 def _overridden(slot: Slot, request: ModelRequest[Any], view: View) -> ModelRequest[Any]:
+    messages = view.messages
+    if slot.provider == "anthropic" and "cache_control" not in request.model_settings:
+        messages = marked(messages, view.breakpoints, "1h" if slot.session.pipeline.price.ttl > 300 else "5m")
     offered = slot.offered(view)
-    if offered is None:
-        return request.override(messages=view.messages)
-    return request.override(messages=view.messages, tools=offered)
+    return request.override(messages=messages, tools=request.tools if offered is None else offered)
 
 
 def _usage(response: ModelResponse[Any]) -> dict[str, Any] | None:
@@ -136,10 +152,7 @@ def _usage(response: ModelResponse[Any]) -> dict[str, Any] | None:
     return next((usage for reply in replies if (usage := usage_of(reply))), None)
 
 
-def _extended(
-    request: ModelRequest[Any], response: ModelResponse[Any], view: View
-) -> ModelResponse[Any] | ExtendedModelResponse[Any]:
-    update = update_of(view, request.state)
+def _extended(response: ModelResponse[Any], update: dict[str, Any]) -> ModelResponse[Any] | ExtendedModelResponse[Any]:
     return ExtendedModelResponse(response, Command(update=update)) if update else response
 
 

@@ -48,6 +48,8 @@ class Slot:
     busy: bool = False
     seen: int = 0
     last: Any = None
+    plan: Plan = field(default_factory=Plan)
+    data: dict[str, Any] = field(default_factory=lambda: Plan().to_dict())  # `plan` as the state has it
     given: list[Any] = field(default_factory=list)
     schemas: list[Any] = field(default_factory=list)
 
@@ -59,14 +61,24 @@ class Slot:
         A state without a plan is new, or has no place for one: only a history that continues what the session saw may
         go on with the session's own plan.
         """
-        plan = state.get(KEY)
-        if plan is None and not self._continues(messages):
+        data, plan = state.get(KEY), None
+        if data is not None:
+            plan = self.plan if data == self.data else Plan.from_dict(data)
+        elif not self._continues(messages):
             plan = Plan()
         return {"plan": plan, "tools": self._schemas(tools)}
 
-    def saw(self, messages: Sequence[Any]) -> None:
-        """Remember which history the view just made was of."""
+    def saw(self, messages: Sequence[Any], view: View) -> None:
+        """Remember the view just made, and of which history it was."""
         self.seen, self.last = len(messages), messages[-1] if messages else None
+        if view.plan is not self.plan:
+            self.plan, self.data = view.plan, view.plan.to_dict()
+
+    def update(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """The state update that keeps the plan of the view just made; empty where the state has it."""
+        known = state.get(KEY)
+        same = known == self.data if known is not None else self.plan == Plan()
+        return {} if same else {KEY: self.data}
 
     def answered(self, messages: Sequence[Any]) -> AIMessage | None:
         """The model's answer to the last view, where the history shows it."""
@@ -166,8 +178,8 @@ def prepare(
         if reply is not None:
             slot.session.observe(usage=usage_of(reply))
         view = slot.session.view(messages, system=system, **slot.arguments(messages, state, tools))
-        slot.saw(messages)
-    return view, update_of(view, state)
+        slot.saw(messages, view)
+        return view, slot.update(state)
 
 
 async def aprepare(
@@ -185,8 +197,8 @@ async def aprepare(
         if reply is not None:
             await slot.session.aobserve(usage=usage_of(reply))
         view = await slot.session.aview(messages, system=system, **slot.arguments(messages, state, tools))
-        slot.saw(messages)
-    return view, update_of(view, state)
+        slot.saw(messages, view)
+        return view, slot.update(state)
 
 
 def pre_model_hook(
@@ -239,12 +251,6 @@ def place_of(where: Any, messages: Sequence[Any]) -> Place:
 def usage_of(reply: AIMessage) -> dict[str, Any] | None:
     """The provider's usage as LangChain reports it; None where it does not."""
     return dict(reply.usage_metadata) if reply.usage_metadata else None
-
-
-def update_of(view: View, state: Mapping[str, Any]) -> dict[str, Any]:
-    """The state update that keeps the view's plan; empty where the state has it already."""
-    plan = view.plan.to_dict()
-    return {} if plan == (state.get(KEY) or Plan().to_dict()) else {KEY: plan}
 
 
 _SHARED: OrderedDict[int, Sessions] = OrderedDict()  # by identity of the pipeline, which its sessions keep alive
