@@ -29,19 +29,18 @@ def deliberate(session: Session, base: int) -> Asks:
     forced = total > session.limit
     always = session.pipeline.edit_when == "always"
     due = session.pipeline.edit_when == "pays" and (total >= session.considered * GROWTH or session.accounts.cold)
-    if not (forced or always or due):
-        return
     for strategy in session.pipeline.strategies:
         total = session.total(base)
         over = total > session.limit
-        if forced and not over and not always:
-            break
+        if not (over or always or (due and not forced) or getattr(strategy, "every_call", False)):
+            continue
         ctx = _context(session, strategy, total)
         priced = _priced(session, (yield from _ask(session, strategy, ctx)))
         chosen, worth = _choose(session, priced, over, total, base)
         if chosen:
             _accept(session, strategy.name, chosen, ctx.serial, over, worth, base)
-    session.considered = session.total(base)
+    if forced or due:
+        session.considered = session.total(base)
 
 
 def _context(session: Session, strategy: Strategy, total: int) -> Context:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from memctx.edits import Clear, Drop, Edit, marker
+from memctx.edits import Clear, Drop, Edit, Replace, marker
 from memctx.messages import Message, Transcript
 from memctx.protect import Protection
 from memctx.render import Renderer
@@ -27,21 +27,27 @@ def last_resort(transcript: Transcript, renderer: Renderer, protection: Protecti
 def _drop_oldest(
     transcript: Transcript, renderer: Renderer, protection: Protection, serial: int, excess: int, keep: int
 ) -> tuple[int, list[Edit]]:
-    """One span from the first step that may go, long enough to save `excess` tokens; an older span grows into it."""
+    """One span of steps that may go, long enough to save `excess` tokens; an older gap grows, a summary is left alone."""
     steps = transcript.steps
     free = [i for i in range(len(steps) - keep) if steps[i].heads and not any(map(protection, steps[i].messages))]
-    if not free:
-        return serial, []
-    first, saved, last = free[0], 0, free[0]
+    first, last, saved = -1, -1, 0
     for index in free:
+        span = renderer.span_over(index)
+        if isinstance(span, Replace):
+            if first >= 0:
+                break
+            continue
+        first = index if first < 0 else first
         last = index
-        saved += renderer.sums[index + 1] - renderer.sums[index]
+        saved += 0 if span else renderer.sums[index + 1] - renderer.sums[index]
         if saved >= excess + 24:
             break
     if saved <= 24:
         return serial, []
+    old = renderer.span_over(first)
+    start = old.first if old else steps[first].messages[0].id
     handle = f"r{serial + 1}"
-    return serial + 1, [Drop(steps[first].messages[0].id, steps[last].messages[-1].id, handle)]
+    return serial + 1, [Drop(start, steps[last].messages[-1].id, handle)]
 
 
 def _clip(

@@ -245,6 +245,11 @@ class Renderer:
         clear = self._clears.get(message.id)
         return message.text if clear is None else clear.content
 
+    def span_over(self, step: int) -> Span | None:
+        """The span that hides a step, if any."""
+        start = self._inside.get(step)
+        return None if start is None else self._spans[start][1]
+
     def shown(self, step: int) -> bool:
         return step not in self._inside
 

@@ -147,12 +147,15 @@ class Session:
         return changed, forked
 
     def _detect(self, messages: list[Any]) -> None:
+        """Settle the wire form: what the messages show, unless the pipeline names a provider and they are plain dicts."""
         found = formats.detect(messages)
-        if found is None:
+        if found is None or (self.pipeline.provider and found != "langchain"):
             return
         form = formats.load(found)
         if form is not self.form:
+            accounts = self.accounts
             self._start(form, definite=True)
+            self.accounts = accounts
         self._definite = True
 
     def _measure(self, tools: Any, system: Any) -> int:

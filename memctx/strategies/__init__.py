@@ -60,7 +60,11 @@ class Context:
 
 
 class Strategy(Protocol):
-    """One file, one frozen component. `propose` returns edits, the most dispensable first."""
+    """One file, one frozen component. `propose` returns edits, the most dispensable first.
+
+    It is asked when the budget or the price calls for edits. A strategy that steers rather than cuts sets a class
+    variable `every_call = True` and is asked before each call.
+    """
 
     @property
     def name(self) -> str: ...

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, field_validator
 
@@ -34,6 +34,8 @@ class TurnBudget(Component):
     "MORE TURNS: <reason>", or, with `progress` > 0, when at the limit at least half of that many newest turns made a
     new call and got a new result. The strategy instructs and never stops a run: that is the host's.
     """
+
+    every_call: ClassVar[bool] = True
 
     limit: int = Field(default=50, ge=1)
     extend: tuple[int, ...] = (75, 100)
