@@ -16,6 +16,7 @@ from memctx.messages import Message
 from memctx.plan import Plan
 from memctx.policies import Features
 from memctx.strategies import Context
+from memctx.strategies._pending import later_than
 from memctx.strategies._results import said
 
 MANY = 8  # a word in this many messages tells nothing of one of them; its holders are no longer followed
@@ -48,7 +49,7 @@ class Index:
     def of(cls, ctx: Context) -> Index:
         """The index of this thread, brought up to date."""
         index: Index = ctx.memo.setdefault("index", cls())
-        if index.plan is not None and ctx.plan.version < index.plan.version:
+        if later_than(index.plan, ctx.plan):
             index = ctx.memo["index"] = cls()
         index._read(ctx)
         return index

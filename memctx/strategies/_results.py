@@ -12,6 +12,7 @@ from memctx.edits import Clear, marker
 from memctx.messages import Message, Step
 from memctx.plan import Plan
 from memctx.strategies import Context
+from memctx.strategies._pending import later_than
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Results:
     def of(cls, ctx: Context) -> Results:
         """The results of this thread, brought up to date."""
         memo: Results = ctx.memo.setdefault("results", cls())
-        if memo.plan is not None and ctx.plan.version < memo.plan.version:  # an older plan: its results are live again
+        if later_than(memo.plan, ctx.plan):  # an older plan: its results are live again
             memo = ctx.memo["results"] = cls()
         memo._read(ctx)
         return memo
