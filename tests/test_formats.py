@@ -113,7 +113,7 @@ def test_the_form_is_detected(name: str, steps: Any) -> None:
 def test_detection_of_objects() -> None:
     sdk = ChatCompletionMessage.model_validate(asked(call()))
     assert detect([HumanMessage("hi")]) == "langchain"
-    assert detect([AIMessageChunk("hi")]) == "langchain"
+    assert detect([AIMessageChunk(content="hi")]) == "langchain"
     assert detect([USER, sdk]) == "openai-chat"
     assert detect([USER, ResponseReasoningItem(id="rs_1", type="reasoning", summary=[])]) == "openai-responses"
     block = ToolUseBlock(id="t1", name="f", input={}, type="tool_use")
@@ -403,7 +403,7 @@ def test_a_renamed_call_is_renamed_wherever_it_stands() -> None:
 
 def test_missing_ids_and_twins_get_ids_and_results() -> None:
     made = [{"name": "f", "args": {"n": n}, "id": None, "type": "tool_call"} for n in range(2)]
-    twins = [use("t1", arguments={"n": 0}), use("t1", arguments={"n": 1})]
+    twins: list[Any] = [use("t1", arguments={"n": 0}), use("t1", arguments={"n": 1})]
     for host in (AIMessage("", tool_calls=made), AIMessage(twins, tool_calls=[{**each, "id": "t1"} for each in made])):
         message, *_ = load("langchain").parse(host, 0)
         view = rendered(load("langchain"), [HumanMessage("go"), host])
@@ -446,7 +446,7 @@ def test_surrogates_roles_and_seals() -> None:
     host = HumanMessage("a\ud800")
     assert only("langchain", host).out.content == "a�"
     assert host.content == "a\ud800"
-    assert only("langchain", AIMessageChunk("x")).role == "assistant"
+    assert only("langchain", AIMessageChunk(content="x")).role == "assistant"
     assert only("langchain", AIMessage([SIGNED, text("x")])).sealed
     assert only("langchain", AIMessage("x", additional_kwargs={"reasoning_content": "so"})).sealed
     assert not only("langchain", AIMessage("x")).sealed

@@ -130,8 +130,8 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _keys(part: Any) -> set[str]:
-    return {SNAKE.get(key, key) for key in part if part[key] is not None}
+def _keys(part: Mapping[str, Any]) -> set[str]:
+    return {SNAKE.get(key, key) for key, value in part.items() if value is not None}
 
 
 def _under(part: Any, name: str) -> tuple[str, Any] | None:
