@@ -22,6 +22,7 @@ from memctx import Pipeline, check
 from memctx.adapters.langgraph import PlanState, Sessions, aprepare, pre_model_hook, prepare
 from memctx.errors import NotFound
 from memctx.strategies.clear import ClearResults
+from memctx.strategies.truncate import Truncate
 from tests.scripted import Scripted, rest, size_of, texts, walk
 
 STEPS = 45
@@ -215,6 +216,16 @@ def test_the_hook(way: str, version: str) -> None:
     assert not faults(model)
     assert whole(result["messages"])
     assert app.get_state(on("t")).values["memctx_plan"]["edits"]
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_no_note_of_the_view_reaches_the_stream_of_the_hook(version: str) -> None:
+    source = Sessions(Pipeline([Truncate()], budget=BUDGET, edit_when="budget"))
+    model = Scripted()
+    app = older(model, source, InMemorySaver(), state_schema=OlderState, version=version)
+    nodes = {meta["langgraph_node"] for _, meta in app.stream(ask(20), on("t"), stream_mode="messages")}
+    assert any("[cut r1]" in str(m.content) for m in model.seen[-1][0])
+    assert nodes == {"agent", "tools"}
 
 
 def test_the_hook_goes_on_after_a_restart() -> None:

@@ -18,6 +18,7 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.config import get_config
 from langgraph.constants import TAG_NOSTREAM
+from langgraph.types import Command
 from typing_extensions import TypedDict
 
 from memctx.errors import NotFound
@@ -203,7 +204,7 @@ async def aprepare(
 
 def pre_model_hook(
     source: Pipeline | Sessions, *, tools: Sequence[Any] | None = None, system: Any = None
-) -> Runnable[Any, dict[str, Any]]:
+) -> Runnable[Any, Command[Any]]:
     """For `create_react_agent(..., pre_model_hook=...)`: the model reads the view, the state keeps every message.
 
     Give the agent a `state_schema` with `PlanState` mixed in, or the plan lives in this process only. `tools` and
@@ -211,15 +212,18 @@ def pre_model_hook(
     """
     sessions = _sessions(source)
 
-    def hook(state: Any) -> dict[str, Any]:
-        view, update = prepare(sessions, _mapping(state), tools=tools, system=system)
-        return {"llm_input_messages": view.messages, **update}
+    def hook(state: Any) -> Command[Any]:
+        return _shown(*prepare(sessions, _mapping(state), tools=tools, system=system))
 
-    async def ahook(state: Any) -> dict[str, Any]:
-        view, update = await aprepare(sessions, _mapping(state), tools=tools, system=system)
-        return {"llm_input_messages": view.messages, **update}
+    async def ahook(state: Any) -> Command[Any]:
+        return _shown(*await aprepare(sessions, _mapping(state), tools=tools, system=system))
 
     return RunnableLambda(hook, ahook, name="memctx")
+
+
+def _shown(view: View, update: dict[str, Any]) -> Command[Any]:
+    """As pairs, not a dict: LangGraph streams to the user every new message it finds in a node's dict, our notes too."""
+    return Command(update=[("llm_input_messages", view.messages), *update.items()])
 
 
 def generate_with(model: Any) -> Callable[[Generate], str]:
