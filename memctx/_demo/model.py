@@ -20,6 +20,7 @@ from memctx._demo.script import Call, Question, Turn
 from memctx.edits import marker
 
 UNKNOWN = "I do not know."
+PATIENCE = 2  # times it reopens something for one question before it gives up
 MORE = re.compile(r"offset (\d+)\]\s*$")  # how the reopen tool ends a page that is not the last
 HANDLE = re.compile(re.escape(marker("HANDLE")).replace("HANDLE", r"([\w-]+)"))
 
@@ -57,6 +58,8 @@ class Actor:
         self, question: Question, messages: Sequence[BaseMessage], parameters: Collection[str]
     ) -> dict[str, str | int] | None:
         """What to reopen next: the page after the one just read, or the result that once showed the fact, or a gap."""
+        if len(self.reopened) == PATIENCE:
+            return None
         more = MORE.search(messages[-1].text) if self.reopened else None
         if more and "offset" in parameters:
             return {**self.reopened[-1], "offset": int(more.group(1))}
