@@ -290,7 +290,9 @@ class Transcript:
         if step is None:
             return None
         held = (message for message in self.steps[step].messages if message.id == message_id)
-        replaced = (message for message in self.messages if message.id == message_id)  # a result that a later twin replaced
+        replaced = (
+            message for message in self.messages if message.id == message_id
+        )  # a result that a later twin replaced
         return next(held, None) or next(replaced, None)
 
     def host_objects(self, messages: Iterable[Message]) -> list[Any]:

@@ -215,7 +215,7 @@ class Renderer:
         clear = self._clears.get(message.id) if message.id else None
         key = (message.id, clear.content if clear else "")
         if not clear or key not in self._sizes:
-            size = sum(map(self.counter.message, self.form.assemble([(message, out)])))
+            size = self.counter.message(out)
             if not clear:
                 return size
             self._sizes[key] = size

@@ -61,7 +61,7 @@ class Session:
         self.base: tuple[Any, Any, int] = (None, None, 0)
 
     def _count(self, message: Message) -> int:
-        return sum(map(self.counter.message, self.form.assemble([(message, message.out)])))
+        return self.counter.message(message.out)
 
     # -- the call ----------------------------------------------------------------------------------------------------
 

@@ -57,7 +57,7 @@ def check(
     try:
         options = Options(system, tools, server_history is True, prefill is not False)
         _run(messages, rules, report, options)
-    except Exception as cause:  # noqa: BLE001  a host's object may raise anything when read
+    except Exception as cause:
         report.add("not_json", -1, f"reading the messages raised {type(cause).__name__}")
     report.found.sort(key=lambda found: found[0])
     return [Violation(rule, index, text, REMEDIES[rule]) for index, rule, text in report.found]

@@ -7,9 +7,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-WORDS = st.sampled_from(["alpha", "order W2378156", "flight HAT170", "2024-05-17", "naïve 数据 🙂", "/usr/lib/x.py", "Error: no", "x" * 300])
+WORDS = st.sampled_from(
+    ["alpha", "order W2378156", "flight HAT170", "2024-05-17", "naïve 数据 🙂", "/usr/lib/x.py", "Error: no", "x" * 300]
+)
 TEXTS = st.lists(WORDS, min_size=1, max_size=12).map(" ".join)
-JSON_TEXTS = st.dictionaries(st.sampled_from(["id", "name", "items", "price"]), TEXTS | st.integers(), max_size=4).map(json.dumps)
+JSON_TEXTS = st.dictionaries(st.sampled_from(["id", "name", "items", "price"]), TEXTS | st.integers(), max_size=4).map(
+    json.dumps
+)
 RESULTS = TEXTS | JSON_TEXTS | st.just("") | st.lists(TEXTS, min_size=5, max_size=40).map("\n".join)
 ARGUMENTS = st.sampled_from(["{}", '{"q": "W2378156"}', "", "null", "[1]", '{"q":', '{"a": "\\ud800"}'])
 
@@ -26,8 +30,10 @@ def chat(draw: st.DrawFn, steps: int = 12) -> list[dict[str, Any]]:
     for step in range(draw(st.integers(0, steps))):
         count = draw(st.sampled_from([0, 1, 1, 1, 2, 4]))
         ids = [f"call_{'x' if reuse else step}_{i}" for i in range(count)]
-        calls = [{"id": i, "type": "function", "function": {"name": "look_up", "arguments": draw(ARGUMENTS)}} for i in ids]
-        said: dict[str, Any] = {"role": "assistant", "content": draw(TEXTS) if not calls or draw(st.booleans()) else None}
+        calls = [
+            {"id": i, "type": "function", "function": {"name": "look_up", "arguments": draw(ARGUMENTS)}} for i in ids
+        ]
+        said: dict[str, Any] = {"role": "assistant", "content": draw(TEXTS) if not calls or step % 2 else None}
         messages.append({**said, "tool_calls": calls} if calls else said)
         results = [{"role": "tool", "tool_call_id": i, "content": draw(RESULTS)} for i in draw(st.permutations(ids))]
         for result in results:
@@ -50,7 +56,8 @@ def chat(draw: st.DrawFn, steps: int = 12) -> list[dict[str, Any]]:
 
 def as_anthropic(messages: list[dict[str, Any]], thinking: bool) -> tuple[str, list[dict[str, Any]]]:
     """The same history as Anthropic messages and system text; damage is carried over."""
-    system, out = "", []
+    system = ""
+    out: list[dict[str, Any]] = []
     for message in messages:
         text = message.get("content") or ""
         if message["role"] == "system":
@@ -62,10 +69,19 @@ def as_anthropic(messages: list[dict[str, Any]], thinking: bool) -> tuple[str, l
             else:
                 out.append({"role": "user", "content": [block]})
         elif message["role"] == "assistant":
-            blocks: list[dict[str, Any]] = [{"type": "thinking", "thinking": "hm", "signature": "sig"}] if thinking else []
+            blocks: list[dict[str, Any]] = (
+                [{"type": "thinking", "thinking": "hm", "signature": "sig"}] if thinking else []
+            )
             blocks += [{"type": "text", "text": text}] if text else []
             for call in message.get("tool_calls", ()):
-                blocks.append({"type": "tool_use", "id": call["id"], "name": "look_up", "input": {"raw": call["function"]["arguments"]}})
+                blocks.append(
+                    {
+                        "type": "tool_use",
+                        "id": call["id"],
+                        "name": "look_up",
+                        "input": {"raw": call["function"]["arguments"]},
+                    }
+                )
             out.append({"role": "assistant", "content": blocks})
         else:
             out.append({"role": "user", "content": text})
@@ -87,5 +103,12 @@ def as_responses(messages: list[dict[str, Any]], thinking: bool) -> list[dict[st
             items.append({"type": "message", "role": message["role"], "content": [{"type": kind, "text": text}]})
         for call in message.get("tool_calls", ()):
             function = call["function"]
-            items.append({"type": "function_call", "call_id": call["id"], "name": function["name"], "arguments": function["arguments"]})
+            items.append(
+                {
+                    "type": "function_call",
+                    "call_id": call["id"],
+                    "name": function["name"],
+                    "arguments": function["arguments"],
+                }
+            )
     return items

@@ -68,8 +68,9 @@ def _one_call(session: Session, provider: str, system: Any, seen: list[Any]) -> 
         except BudgetError:
             return 0
         again = session.view(seen, system=system)
-    assert again.messages == view.messages and again.plan == view.plan, "a second look changed the view"
-    violations = check(view.messages, provider, system=system)  # type: ignore[arg-type]  # one of PROVIDERS
+    assert again.messages == view.messages
+    assert again.plan == view.plan
+    violations = check(view.messages, provider, system=system)
     assert not violations, violations
     assert view.tokens <= session.limit
     _unedited_are_the_hosts(view.messages, seen)

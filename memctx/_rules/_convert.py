@@ -36,7 +36,7 @@ def wire_form(items: list[Any], provider: str) -> tuple[list[Any], list[int]]:
         converted = True
         try:
             placed.extend((wire, index) for wire in CONVERT[provider](role, item))
-        except Exception:  # noqa: BLE001  a hostile object; left as it is, the rules report it
+        except Exception:
             placed.append((item, index))
     if converted and provider in MERGE:
         placed = MERGE[provider](placed)
@@ -52,7 +52,7 @@ def _langchain_role(item: Any) -> str | None:
         if role is None or not hasattr(item, "content"):
             return None
         return text_of(getattr(item, "role", None)) if role == "chat" else role
-    except Exception:  # noqa: BLE001  not a message then
+    except Exception:
         return None
 
 

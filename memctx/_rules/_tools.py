@@ -39,7 +39,7 @@ def check_each(tools: Any, report: Report, definition: Definition, limit: int | 
     for position, raw in enumerate(items):
         try:
             name = _one(raw, position, report, definition)
-        except Exception as cause:  # noqa: BLE001  as for messages
+        except Exception as cause:
             report.add("bad_tool", -1, f"reading tools[{position}] raised {type(cause).__name__}")
             continue
         if name in names:
