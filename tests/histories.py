@@ -47,7 +47,7 @@ def chat(draw: st.DrawFn, steps: int = 12) -> list[dict[str, Any]]:
                 messages += [result] * (2 if fate == "twice" else 1)
             if fate == "orphan":
                 messages.append({**result, "tool_call_id": "nobody"})
-        if late and draw(st.booleans()):
+        if draw(st.booleans()) and late:
             messages.append(late.pop())
         if draw(st.integers(0, 3)) == 0:
             messages.append({"role": "user", "content": draw(TEXTS)})
