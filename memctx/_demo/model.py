@@ -78,9 +78,9 @@ def quoted(question: Question, messages: Sequence[BaseMessage]) -> str | None:
 
 
 def _read(message: BaseMessage) -> str:
-    """The text of a message. Reopened messages come as JSON, perhaps cut, and a model reads through its escapes."""
+    """The text of a message. Reopened messages come as pages of JSON, and a model reads through its escapes."""
     text: str = message.text
-    if text.startswith('[{"'):
+    if text.count("\\n") > text.count("\n"):
         return text.replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"')
     return text
 
