@@ -22,6 +22,17 @@ class Pending:
     accepted: str = ""  # the last target seen accepted: where it is cleared no more, the plan is another one
     owned: int = 0
     top: int = 0
+    refused: set[str] = field(default_factory=set)  # results that no placeholder would make shorter
+
+    @classmethod
+    def of(cls, ctx: Context) -> Pending:
+        """What waits in this thread, brought up to date. Empties the memo where the plan is another one."""
+        pending: Pending = ctx.memo.setdefault("pending", cls())
+        if pending.rewound(ctx):
+            ctx.memo.clear()
+            pending = ctx.memo["pending"] = cls()
+        pending.refresh(ctx)
+        return pending
 
     def add(self, clear: Clear) -> None:
         self.clears[clear.target] = clear

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from memctx._skim import data
-from memctx.edits import Clear, marker
 from memctx.messages import Message, Step
 from memctx.plan import Plan
 from memctx.strategies import Context
@@ -30,22 +29,23 @@ class Results:
 
     seen: int = 0
     total: int = 0
+    sizes: dict[str, int] = field(default_factory=dict)  # tokens of results that were asked for
     live: dict[tuple[str, str], tuple[int, Message]] = field(default_factory=dict)
     plan: Plan | None = None
 
     @classmethod
-    def of(cls, ctx: Context) -> Results:
-        """The results of this thread, brought up to date."""
+    def of(cls, ctx: Context, over: int = 0) -> Results:
+        """The results of this thread that have more than `over` tokens, brought up to date."""
         memo: Results = ctx.memo.setdefault("results", cls())
         if later_than(memo.plan, ctx.plan):  # an older plan: its results are live again
             memo = ctx.memo["results"] = cls()
-        memo._read(ctx)
+        memo._read(ctx, over)
         return memo
 
-    def _read(self, ctx: Context) -> None:
+    def _read(self, ctx: Context, over: int) -> None:
         messages, fresh = ctx.transcript.messages, self.seen
         for message in messages[fresh:]:
-            if message.role == "tool":
+            if message.role == "tool" and message.tokens > over:
                 key = (message.call_id, str(ctx.transcript.position[message.id]))
                 self.total += key not in self.live  # a second result of one call takes the place of the first
                 rank = self.live.pop(key, (self.total - 1, message))[0]
@@ -54,6 +54,12 @@ class Results:
         if ctx.plan is not self.plan:
             self.live = {key: item for key, item in self.live.items() if ctx.cleared(item[1].id) is None}
             self.plan = ctx.plan
+
+    def size(self, ctx: Context, message: Message) -> int:
+        """Tokens of a result's text, counted once."""
+        if message.id not in self.sizes:
+            self.sizes[message.id] = ctx.count(message.text)
+        return self.sizes[message.id]
 
     def editable(self, ctx: Context, exclude: Collection[str] = ()) -> Iterator[Found]:
         """Results in sight that no edit shortened and nothing protects, oldest first."""
@@ -68,15 +74,6 @@ class Results:
 def newest_results(ctx: Context) -> int:
     """The index of the newest step with results, -1 where there is none."""
     return next((index for index, _ in ctx.results()), -1)
-
-
-def shortened(ctx: Context, message: Message, body: str, risk: float, handle: str = "") -> Clear | None:
-    """A Clear that shows `body` and a marker in place of a result, or None where that is no shorter."""
-    handle = handle or ctx.handle()
-    content = f"{body}\n{marker(handle)}" if body else marker(handle)
-    if not smaller(ctx, content, message):
-        return None
-    return Clear(message.id, content, handle, risk=round(risk, 4))
 
 
 def smaller(ctx: Context, content: str, message: Message) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -11,8 +10,9 @@ from pydantic import AfterValidator, Field, model_validator
 from memctx.component import Component
 from memctx.edits import Clear, Edit
 from memctx.strategies import Context, Proposal, nothing
-from memctx.strategies._choose import checked_policy, ranked
-from memctx.strategies._results import Found, Results, head_of, shortened
+from memctx.strategies._choose import checked_policy, placeholder, ranked
+from memctx.strategies._pending import Pending
+from memctx.strategies._results import Found, Results, head_of
 
 
 class ClearResults(Component):
@@ -42,7 +42,7 @@ class ClearResults(Component):
         yield from nothing()
         if self.high and ctx.tokens < self.high:
             return []
-        results = Results.of(ctx)
+        pending, results = Pending.of(ctx), Results.of(ctx)
         last = results.total - self.keep
         found = [item for item in results.editable(ctx, self.exclude) if item.rank < last]
         edits: list[Edit] = []
@@ -50,23 +50,24 @@ class ClearResults(Component):
         for worth, item in ranked(ctx, found, self.policy, self.name):
             if left is not None and left <= 0:
                 break
-            for clear, saved in self._clears(ctx, item, worth):
-                edits.append(clear)
-                left = None if left is None else left - saved
+            clear = placeholder(ctx, pending, item.message, self.placeholder, worth)
+            if clear is None:
+                continue
+            inputs, saved = self._inputs(ctx, item, clear.risk) if self.inputs else ([], 0)
+            edits += [clear, *inputs]
+            if left is not None:
+                left -= saved + results.size(ctx, item.message) - ctx.count(clear.content)
         return edits
 
-    def _clears(self, ctx: Context, item: Found, worth: float) -> Iterator[tuple[Clear, int]]:
-        """(edit, tokens it saves) for one result."""
-        clear = shortened(ctx, item.message, self.placeholder, worth)
-        if clear is None:
-            return
-        yield clear, ctx.count(item.message.text) - ctx.count(clear.content)
-        head = head_of(ctx.transcript.steps[item.step], item.message.call_id) if self.inputs else None
+    def _inputs(self, ctx: Context, item: Found, risk: float) -> tuple[list[Clear], int]:
+        """The edit of the arguments of a result's call, where it makes them shorter, and the tokens it saves."""
+        head = head_of(ctx.transcript.steps[item.step], item.message.call_id)
         if head is None or head.sealed or ctx.protected(head):
-            return
+            return [], 0
         handle = ctx.handle()
         content = json.dumps({"cut": handle})
         whole = next(call.arguments for call in head.calls if call.id == item.message.call_id)
         saved = ctx.count(whole) - ctx.count(content)
-        if saved > 0:
-            yield Clear(head.id, content, handle, call=item.message.call_id, risk=clear.risk), saved
+        if saved <= 0:
+            return [], 0
+        return [Clear(head.id, content, handle, call=item.message.call_id, risk=risk)], saved

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from memctx.component import Component
-from memctx.edits import Edit
 from memctx.strategies import Context, Proposal, nothing
-from memctx.strategies._choose import ranked
-from memctx.strategies._results import Results, newest_results, shortened
-from memctx.strategies.window import RECENCY
+from memctx.strategies._choose import all_to_placeholders
+from memctx.strategies._pending import Pending
+from memctx.strategies._results import Results, newest_results
 
 
 class DiscardAll(Component):
@@ -23,11 +22,6 @@ class DiscardAll(Component):
         yield from nothing()
         if ctx.tokens < self.at * ctx.limit:
             return []
-        newest = newest_results(ctx)
-        found = [item for item in Results.of(ctx).editable(ctx) if item.step != newest]
-        edits: list[Edit] = []
-        for worth, item in ranked(ctx, found, RECENCY, self.name):
-            clear = shortened(ctx, item.message, self.placeholder, worth)
-            if clear is not None:
-                edits.append(clear)
-        return edits
+        pending, newest = Pending.of(ctx), newest_results(ctx)
+        found = (item for item in Results.of(ctx).editable(ctx) if item.step != newest)
+        return all_to_placeholders(ctx, pending, found, self.placeholder, self.name)

@@ -13,9 +13,9 @@ from memctx.effects import Effect, Remember
 from memctx.errors import EffectError
 from memctx.messages import Message
 from memctx.strategies import Context, Proposal
-from memctx.strategies._choose import checked_policy, ranked
+from memctx.strategies._choose import checked_policy, ranked, shortened
 from memctx.strategies._pending import Pending
-from memctx.strategies._results import Found, Results, shortened
+from memctx.strategies._results import Results
 
 
 class Offload(Component):
@@ -33,21 +33,14 @@ class Offload(Component):
 
     def propose(self, ctx: Context) -> Proposal:
         """Clears of large results, the least worth first. Yields one `Remember` a result with `store`."""
-        pending: Pending = ctx.memo.setdefault("pending", Pending())
-        if pending.rewound(ctx):
-            ctx.memo.clear()
-            pending = ctx.memo["pending"] = Pending()
-        pending.refresh(ctx)
-        large = [f for f in Results.of(ctx).editable(ctx, self.exclude) if f.message.tokens > self.over]
-        found = [item for item in large if item.message.id not in pending.clears and self._is_large(ctx, item)]
+        pending, results = Pending.of(ctx), Results.of(ctx, over=self.over)
+        fresh = [f for f in results.editable(ctx, self.exclude) if f.message.id not in pending.clears]
+        found = [item for item in fresh if results.size(ctx, item.message) > self.over]
         for worth, item in ranked(ctx, found, self.policy, self.name):
             clear = shortened(ctx, item.message, self._preview(ctx, item.message), worth)
             if clear is not None and (not self.store or (yield from _stored(item.message))):
                 pending.add(clear)
         return list[Edit](pending.clears.values())
-
-    def _is_large(self, ctx: Context, item: Found) -> bool:
-        return ctx.count(item.message.text) > self.over
 
     def _preview(self, ctx: Context, message: Message) -> str:
         size = f"Preview of {ctx.count(message.text)} tokens:"

@@ -7,12 +7,10 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from memctx.component import Component
-from memctx.edits import Edit
 from memctx.strategies import Context, Proposal, nothing
-from memctx.strategies._choose import ranked
-from memctx.strategies._results import Results, shortened
-
-RECENCY = {"use": "rules", "order": "recency"}
+from memctx.strategies._choose import all_to_placeholders
+from memctx.strategies._pending import Pending
+from memctx.strategies._results import Results
 
 
 class SlidingWindow(Component):
@@ -39,12 +37,7 @@ class SlidingWindow(Component):
     def propose(self, ctx: Context) -> Proposal:
         """Clears of the responses that left the window, oldest first."""
         yield from nothing()
-        results = Results.of(ctx)
+        pending, results = Pending.of(ctx), Results.of(ctx)
         last = self.slid(results.total)
-        found = [item for item in results.editable(ctx) if item.rank < last]
-        edits: list[Edit] = []
-        for worth, item in ranked(ctx, found, RECENCY, self.name):
-            clear = shortened(ctx, item.message, self.placeholder, worth)
-            if clear is not None:
-                edits.append(clear)
-        return edits
+        found = (item for item in results.editable(ctx) if item.rank < last)
+        return all_to_placeholders(ctx, pending, found, self.placeholder, self.name)
