@@ -61,16 +61,29 @@ def allowed(proposed: Iterable[Edit], transcript: Transcript, protected: Callabl
     return kept
 
 
-def enough(priced: list[Priced], need: int) -> list[Priced]:
-    """The first edits, in the order given, that together save `need` tokens; all of them if they cannot."""
-    taken: list[Priced] = []
-    saved = 0
-    for item in priced:
-        if saved >= need:
-            break
-        taken.append(item)
+def deep_enough(
+    priced: list[Priced], before: list[int], need: int, limit: int, growth: float, outlook: Outlook
+) -> list[Priced]:
+    """The first edits, in the order given, that save `need` tokens, and more where a deeper cut is cheaper a call.
+
+    After a cut to L tokens, broken at token `at`, the view grows by `growth` a call until `limit`, where it is cut again:
+    a call then costs write * (L - at) / calls between cuts + read * (L + limit) / 2, and the risk of what was cut.
+    `before[i]`: tokens of the request before edit i. All edits, if they cannot save `need`.
+    """
+    price, best, least = outlook.price, len(priced), float("inf")
+    saved, at, risk = 0, outlook.total, 0.0
+    for count, item in enumerate(priced, 1):
         saved += item.saved
-    return taken
+        at = min(at, before[count - 1])
+        risk += getattr(item.edit, "risk", 0.0) * (price.write * item.saved + price.read * outlook.total)
+        left = outlook.total - saved
+        if saved < need or left >= limit:
+            continue
+        calls = max(1.0, (limit - left) / max(1.0, growth))
+        cost = (price.write * max(0, left - at) + risk) / calls + price.read * (left + limit) / 2
+        if cost < least:
+            best, least = count, cost
+    return priced[:best]
 
 
 def best_break(priced: list[Priced], before: Callable[[int], int], outlook: Outlook) -> tuple[list[Priced], float]:

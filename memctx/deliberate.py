@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from memctx.decide import Decision, Priced, allowed, best_break, enough
+from memctx.decide import Decision, Priced, allowed, best_break, deep_enough
 from memctx.edits import Clear, Drop, Edit, Replace
 from memctx.effects import Asks
 from memctx.errors import BudgetError, EffectError
@@ -20,7 +20,8 @@ from memctx.strategies import Context, Strategy
 if TYPE_CHECKING:
     from memctx.session import Session
 
-GROWTH = 1.125  # unforced edits are considered again once the view has grown by this factor
+GROWTH = 1.125  # unforced edits are considered again once the view has grown by this factor,
+STRIDE = 2048  # and by this many tokens, so that short threads are not asked at every step
 
 
 def deliberate(session: Session, base: int) -> Asks:
@@ -28,13 +29,15 @@ def deliberate(session: Session, base: int) -> Asks:
     total = session.total(base)
     forced = total > session.limit
     always = session.pipeline.edit_when == "always"
-    due = session.pipeline.edit_when == "pays" and (total >= session.considered * GROWTH or session.accounts.cold)
-    for strategy in session.pipeline.strategies:
-        total = session.total(base)
-        over = total > session.limit
+    grown = total >= max(session.considered * GROWTH, session.considered + STRIDE)
+    due = session.pipeline.edit_when == "pays" and (grown or session.accounts.cold)
+    goal = int(session.pipeline.low * session.limit)
+    for place, strategy in enumerate(session.pipeline.strategies):
+        over = forced and session.total(base) > goal
         if not (over or always or (due and not forced) or getattr(strategy, "every_call", False)):
             continue
-        ctx = _context(session, strategy, total)
+        total = session.total(base)
+        ctx = _context(session, f"{place}:{strategy.name}", total)
         priced = _priced(session, (yield from _ask(session, strategy, ctx)))
         chosen, worth = _choose(session, priced, over, total, base)
         if chosen:
@@ -43,7 +46,7 @@ def deliberate(session: Session, base: int) -> Asks:
         session.considered = session.total(base)
 
 
-def _context(session: Session, strategy: Strategy, total: int) -> Context:
+def _context(session: Session, memo: str, total: int) -> Context:
     return Context(
         transcript=session.transcript,
         plan=session.plan,
@@ -54,7 +57,7 @@ def _context(session: Session, strategy: Strategy, total: int) -> Context:
         shown=session.renderer.shown,
         cleared=session.renderer.cleared,
         count=session.counter.text,
-        memo=session.memos.setdefault(strategy.name, {}),
+        memo=session.memos.setdefault(memo, {}),
         serial=session.plan.serial,
         record=session.accounts.record,
     )
@@ -86,7 +89,10 @@ def _choose(session: Session, priced: list[Priced], over: bool, total: int, base
     free = [item for item in priced if not isinstance(item.edit, Clear | Drop | Replace)]
     cutting = [item for item in priced if item.saved > 0]
     if over:
-        chosen = enough(cutting, total - int(session.pipeline.low * session.limit))
+        calls = max(1, session.transcript.calls_made)
+        need = total - int(session.pipeline.low * session.limit)
+        before = [base + session.renderer.sums[item.step] for item in cutting]
+        chosen = deep_enough(cutting, before, need, session.limit, total / calls, outlook)
         return free + chosen, _worth(session, chosen, base, outlook)
     if session.pipeline.edit_when == "budget":
         return free, 0.0

@@ -83,12 +83,13 @@ class Pipeline:
 
     @classmethod
     def safe(cls, budget: int | Budget | dict[str, object] = DEFAULT_BUDGET, **settings: Any) -> Pipeline:
-        """Edits only when the budget forces it or it pays: skims old results, then clears them, then drops old turns."""
+        """Edits only when the budget forces it or it pays: skims old results, fades and clears them, drops old turns."""
         from memctx.strategies.clear import ClearResults
+        from memctx.strategies.fade import Fade
         from memctx.strategies.skim import Skim
         from memctx.strategies.truncate import Truncate
 
-        return cls([Skim(keep=3), ClearResults(keep=3), Truncate()], budget=budget, **settings)
+        return cls([Skim(keep=3), Fade(), ClearResults(keep=3), Truncate()], budget=budget, **settings)
 
     @classmethod
     def lean(cls, budget: int | Budget | dict[str, object] = DEFAULT_BUDGET, **settings: Any) -> Pipeline:

@@ -108,6 +108,7 @@ class Session:
         wanted = plan if isinstance(plan, Plan) else Plan.from_dict(plan) if plan is not None else self.plan
         if wanted != self.plan:
             self.plan, forked = wanted, True
+            self.memos.clear()
         base = self._measure(tools, system)
         if (
             self._view is not None
