@@ -64,7 +64,7 @@ def _id(call_id: str, number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One thread at one budget. Money in units of one uncached input token; recall of grounded arguments."""
+    """One thread at one budget (0: see `compare_all`). Money in units of one uncached input token; recall of grounded arguments."""
 
     thread: str
     calls: int
@@ -127,8 +127,12 @@ def _recall(tally: Tally) -> float:
 
 
 def compare_all(runs: Sequence[Run], budgets: Sequence[int], price: str, **settings: Any) -> Iterator[Compared]:
-    """Every thread at every budget, preset safe. `settings` go to the pipeline."""
+    """Every thread at every budget, preset safe. `settings` go to the pipeline.
+
+    Budget 0 stands for the smallest peak that LangChain's clearing can reach on the thread, so that peaks can be equal.
+    """
     for run in runs:
         seen = sizes()
-        for budget in budgets:
-            yield compared(run, budget, price, Pipeline.safe(budget, price=PRICES[price], **settings), seen)
+        for wanted in budgets:
+            budget = wanted or measured(run, clear_tool_uses(0), seen, [price]).peak
+            yield compared(run, wanted, price, Pipeline.safe(budget, price=PRICES[price], **settings), seen)

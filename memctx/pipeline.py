@@ -89,7 +89,7 @@ class Pipeline:
         from memctx.strategies.skim import Skim
         from memctx.strategies.truncate import Truncate
 
-        return cls([Skim(keep=3), Fade(), ClearResults(keep=3), Truncate()], budget=budget, **settings)
+        return cls([Skim(), Fade(keep=1), ClearResults(keep=1), Truncate()], budget=budget, **settings)
 
     @classmethod
     def lean(cls, budget: int | Budget | dict[str, object] = DEFAULT_BUDGET, **settings: Any) -> Pipeline:

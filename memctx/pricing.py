@@ -81,7 +81,7 @@ class Forecast:
     a sample: `share` of the calls made so far, a cautious form of "what has lasted will last".
     """
 
-    share: float = 0.25
+    share: float = 0.2
     lengths: tuple[int, ...] = ()
 
     def remaining(self, calls: int) -> float:
