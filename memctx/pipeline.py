@@ -124,7 +124,7 @@ class Pipeline:
             "counter": self.counter,
             **({"provider": self.provider} if self.provider else {}),
             "low": self.low,
-            "forecast": {"share": self.forecast.share, "lengths": list(self.forecast.lengths)},
+            "forecast": {"patience": self.forecast.patience, "lengths": list(self.forecast.lengths)},
         }
 
     @classmethod

@@ -78,17 +78,17 @@ class Forecast:
     """How many more calls a run will make.
 
     From a sample of past run lengths in calls (`lengths`): the mean of what remained of those that got this far. Without
-    a sample: `share` of the calls made so far, a cautious form of "what has lasted will last".
+    a sample: what has lasted will last, the more surely the longer it has; calls * calls / (calls + patience).
     """
 
-    share: float = 0.2
+    patience: float = 120.0
     lengths: tuple[int, ...] = ()
 
     def remaining(self, calls: int) -> float:
         longer = [length - calls for length in self.lengths if length > calls]
         if longer:
             return sum(longer) / len(longer)
-        return self.share * calls
+        return calls * calls / (calls + self.patience)
 
 
 @dataclass(frozen=True, slots=True)
