@@ -89,7 +89,8 @@ class Pipeline:
         from memctx.strategies.skim import Skim
         from memctx.strategies.truncate import Truncate
 
-        return cls([Skim(), Fade(keep=1), ClearResults(keep=1), Truncate()], budget=budget, **settings)
+        stack: list[Strategy] = [Skim(), Fade(keep=1), ClearResults(keep=1), Truncate(high=0.35, low=0.25)]
+        return cls(stack, budget=budget, **{"low": 0.25, **settings})
 
     @classmethod
     def lean(cls, budget: int | Budget | dict[str, object] = DEFAULT_BUDGET, **settings: Any) -> Pipeline:
