@@ -143,11 +143,13 @@ def summed(some: Sequence[Compared]) -> str:
     none, theirs, ours = (sum(one.money[i] for one in some) for i in range(3))
     worst = max(one.to_no_edit for one in some), max(one.to_langchain for one in some)
     broken = sum(one.violations for one in some)
+    recall = [sum(one.recall[i] for one in some) / len(some) for i in range(2)]
     head = f"budget {some[0].budget}: {len(some)} threads, {min(one.calls for one in some)} calls or more; "
     money = f"money {none:.0f} no edit, {theirs:.0f} LangChain, {ours:.0f} memctx"
     ratios = f"memctx is {ours / none:.3f} x no edit (worst {worst[0]:.3f}), {ours / theirs:.3f} x LangChain (worst {worst[1]:.3f})"
     above = sum(one.peak[1] > 1.05 * one.peak[2] for one in some)
-    return f"{head}{money}; {ratios}; {broken} violations; LangChain's peak over ours by 5 % or more in {above}"
+    kept = f"mean recall {recall[0]:.3f} LangChain, {recall[1]:.3f} memctx"
+    return f"{head}{money}; {ratios}; {kept}; {broken} violations; LangChain's peak over ours by 5 % or more in {above}"
 
 
 def main_safe(given: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Literal, Protocol
 
 from memctx._transcript import copied, digest, first_difference, new_id, plain
@@ -167,8 +168,10 @@ class Transcript:
         """The first known message that was edited in place, among the newest and a rotating window of the others."""
         start = self._audited if self._audited < fork else 0
         self._audited = start + AUDIT
-        for window in (range(start, min(start + AUDIT, fork)), range(max(fork - AUDIT, start + AUDIT), fork)):
-            for index in window:
+        for first, last in ((start, min(start + AUDIT, fork)), (max(fork - AUDIT, start + AUDIT), fork)):
+            if self._hosts[first:last] == self._copies[first:last]:
+                continue
+            for index in range(first, last):
                 if plain(self._hosts[index]) != self._copies[index]:
                     return index
         return fork
@@ -289,11 +292,8 @@ class Transcript:
         step = self.position.get(message_id)
         if step is None:
             return None
-        held = (message for message in self.steps[step].messages if message.id == message_id)
-        replaced = (
-            message for message in self.messages if message.id == message_id
-        )  # a result that a later twin replaced
-        return next(held, None) or next(replaced, None)
+        places = chain(self.steps[step].messages, self.messages)  # the latter for a result that a later twin replaced
+        return next((message for message in places if message.id == message_id), None)
 
     def host_objects(self, messages: Iterable[Message]) -> list[Any]:
         """The host's own objects behind these messages, in order, each once."""
