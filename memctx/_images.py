@@ -39,8 +39,9 @@ class MediaRule:
 
 
 def _fit(size: Size, edge: int) -> tuple[float, float]:
-    scale = min(1.0, edge / max(size))
-    return size[0] * scale, size[1] * scale
+    """The size with its longer side at most `edge`; that side comes out as `edge` itself, not a rounding above it."""
+    longest = max(size)
+    return size if longest <= edge else (size[0] * edge / longest, size[1] * edge / longest)
 
 
 def _tiles(base: int, tile: int, size: Size | None, detail: str) -> int:

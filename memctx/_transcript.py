@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any
 
 from memctx.errors import InvalidMessage
@@ -11,22 +12,46 @@ from memctx.errors import InvalidMessage
 MAX_DEPTH = 100
 
 
-def first_difference(new: Sequence[Any], old: Sequence[Any]) -> int:
-    """The first index at which two lists differ, or the length of the shorter one."""
+def in_common(new: list[Any], old: list[Any]) -> int:
+    """How many messages from the start two lists share. `old` is lengthened and cut again while they are compared:
+    equal lists compare at C speed, and a slice of the long one would touch every object in it.
+    """
+    known = len(old)
+    if len(new) >= known:
+        old += new[known:]
+        try:
+            if new == old:
+                return known
+        finally:
+            del old[known:]
     for index, (a, b) in enumerate(zip(new, old, strict=False)):
         if a is not b and a != b:
             return index
     return min(len(new), len(old))
 
 
-def plain(raw: Any) -> Any:
+def copied(raw: Any) -> Any:
+    """A structural copy that shares the strings: cheap, and unequal once the host edits its object in place."""
+    return _copied(_plain(raw), 0)
+
+
+def unaltered(hosts: list[Any], copies: list[Any]) -> int:
+    """How many messages from the start equal the copies made of them; dicts, or objects, compare at C speed."""
+    try:
+        if hosts == copies or list(map(_fields, hosts)) == copies:
+            return len(hosts)
+    except AttributeError:  # dicts among them
+        pass
+    pairs = enumerate(zip(hosts, copies, strict=True))
+    return next((index for index, (raw, copy) in pairs if _plain(raw) != copy), len(hosts))
+
+
+def _plain(raw: Any) -> Any:
     """A host message as what can be compared: a dict, or the fields of an object."""
     return raw if isinstance(raw, dict) else getattr(raw, "__dict__", raw)
 
 
-def copied(raw: Any) -> Any:
-    """A structural copy that shares the strings: cheap, and unequal once the host edits its object in place."""
-    return _copied(plain(raw), 0)
+_fields = attrgetter("__dict__")
 
 
 def _copied(value: Any, depth: int) -> Any:

@@ -12,6 +12,7 @@ import hashlib
 import re
 import threading
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from types import FunctionType
@@ -24,6 +25,7 @@ TextCount = Callable[[str], int]
 
 _loaded: dict[str, Any] = {}
 _lock = threading.Lock()
+_SHORT = 24  # characters of a text whose count is remembered: roles and tool names come with every message
 _LONG = 200_000  # tiktoken's pattern engine overflows its stack on a run of a million spaces
 _SPACES = re.compile(r"\s+")
 
@@ -64,7 +66,13 @@ def openai(name: str) -> TextCount:
     Exact, save that a run of 200,000 or more white-space characters is counted in pieces: a token a piece over at most.
     """
 
+    @lru_cache(maxsize=1024)
+    def short(text: str) -> int:
+        return len(encoding(name).encode_ordinary(text))
+
     def count(text: str) -> int:
+        if len(text) <= _SHORT:
+            return short(text)
         encode = encoding(name).encode_ordinary
         if len(text) < _LONG:
             return len(encode(text))

@@ -109,8 +109,11 @@ def _mapping(shape: Shape, raw: Mapping[str, Any]) -> None:
 
 
 def _langchain(shape: Shape, raw: Any, kind: str) -> None:
-    shape.role = str(getattr(raw, "role", "")) or _role(kind)
-    calls = [*_items(getattr(raw, "tool_calls", None)), *_items(getattr(raw, "invalid_tool_calls", None))]
+    own = str(getattr(raw, "role", "")) if kind.lower().startswith("chat") else ""  # misses on such objects are slow
+    shape.role = own or _role(kind)
+    calls: list[Any] = []
+    if shape.role == "assistant":
+        calls = [*_items(getattr(raw, "tool_calls", None)), *_items(getattr(raw, "invalid_tool_calls", None))]
     content = raw.content
     if calls and isinstance(content, list):  # the same calls stand among the blocks as well
         content = [block for block in content if not _is_call(block)]

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Literal, Protocol
 
-from memctx._transcript import copied, digest, first_difference, new_id, plain
+from memctx._transcript import copied, digest, in_common, new_id, unaltered
 from memctx.errors import LimitError
 
 Role = Literal["system", "user", "assistant", "tool"]
 MAX_MESSAGES = 1_000_000
 MAX_CHARACTERS = 64_000_000
-AUDIT = 64  # known messages compared by value on each call, newest and in rotation, to notice edits in place
+AUDIT = 32  # known messages compared by value on each call, newest and in rotation, to notice edits in place
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Transcript:
         self._forget()
 
     def _forget(self) -> None:
-        self._parsed: list[Message] = []  # as read, before ids were given or repaired
+        self._parsed: list[Message] = []  # as read: `id` is the digest alone, call ids are the host's
         self.tokens = 0
         self.messages.clear()
         self.steps.clear()
@@ -142,8 +142,7 @@ class Transcript:
                 f"{len(hosts)} messages; the bound is {MAX_MESSAGES}: start a new thread", given=len(hosts)
             )
         known = len(self._hosts)
-        fork = known if hosts[:known] == self._hosts else first_difference(hosts, self._hosts)
-        fork = min(fork, self._altered(fork))
+        fork = self._altered(in_common(hosts, self._hosts))
         fresh = [message for index in range(fork, len(hosts)) for message in self._parse(hosts[index], index)]
         copies = [copied(raw) for raw in hosts[fork:]]
         if fork < known:
@@ -162,18 +161,16 @@ class Transcript:
             if size > MAX_CHARACTERS:
                 text = f"message {index} has {size} characters; the bound is {MAX_CHARACTERS}: offload it first"
                 raise LimitError(text, index=index)
-        return [replace(message, tokens=self._count(message)) for message in messages]
+        return [replace(message, tokens=self._count(message), id=_mark(message)) for message in messages]
 
     def _altered(self, fork: int) -> int:
         """The first known message that was edited in place, among the newest and a rotating window of the others."""
         start = self._audited if self._audited < fork else 0
         self._audited = start + AUDIT
         for first, last in ((start, min(start + AUDIT, fork)), (max(fork - AUDIT, start + AUDIT), fork)):
-            if self._hosts[first:last] == self._copies[first:last]:
-                continue
-            for index in range(first, last):
-                if plain(self._hosts[index]) != self._copies[index]:
-                    return index
+            known = unaltered(self._hosts[first:last], self._copies[first:last])
+            if known < last - first:
+                return first + known
         return fork
 
     def _rewind(self, fork: int) -> None:
@@ -187,13 +184,13 @@ class Transcript:
     def _append(self, message: Message) -> None:
         self._parsed.append(message)
         self.tokens += message.tokens
-        mark = digest(
-            (message.role, message.text, [(c.id, c.name, c.arguments) for c in message.calls], message.call_id)
-        )
+        mark = message.id
         twins = self._twins.get(mark, 0)
         self._twins[mark] = twins + 1
+        if twins:
+            message = replace(message, id=f"{mark}-{twins}")
         written = [call.id for call in message.calls]
-        message = self._with_usable_ids(replace(message, id=f"{mark}-{twins}" if twins else mark))
+        message = self._with_usable_ids(message)
         self.messages.append(message)
         if message.role == "tool":
             self._bind(message)
@@ -256,10 +253,11 @@ class Transcript:
         """Put the result `messages[place]` into the step of its call; of two results the later one stays."""
         index = self._open[call_id]
         step, message = self.steps[index], self.messages[place]
-        if call_id != message.call_id:
-            message = replace(message, call_id=call_id)
+        tool = next(call.name for call in step.calls if call.id == call_id)
+        renamed = call_id != message.call_id
+        message = replace(message, call_id=call_id, tool=tool)
+        if renamed:
             message = replace(message, out=self.reader.rename(message))
-        message = replace(message, tool=next(call.name for call in step.calls if call.id == call_id))
         self.messages[place] = message
         self.position[message.id] = index
         others = tuple(result for result in step.results if result.call_id != call_id)
@@ -298,3 +296,9 @@ class Transcript:
     def host_objects(self, messages: Iterable[Message]) -> list[Any]:
         """The host's own objects behind these messages, in order, each once."""
         return [self._hosts[index] for index in sorted({message.host for message in messages})]
+
+
+def _mark(message: Message) -> str:
+    """The digest of what a message says: its id, until an equal one comes."""
+    calls = [(call.id, call.name, call.arguments) for call in message.calls]
+    return digest((message.role, message.text, calls, message.call_id))

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from memctx import _images, _vocab, _wire, tokens
@@ -569,6 +569,7 @@ def test_image_rule(model: str, size: tuple[int, int] | None, detail: str, expec
 
 
 @settings(max_examples=200, deadline=None)
+@example(size=(4391, 5854), model="gemini-3")  # 3072 by floating point was once a hair more
 @given(
     size=st.tuples(st.integers(1, 20_000), st.integers(1, 20_000)),
     model=st.sampled_from(["gpt-4o", "gpt-5.2", "gpt-5.4", "claude-haiku-4-5", "claude-opus-5", "gemini-3"]),

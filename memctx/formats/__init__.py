@@ -170,6 +170,8 @@ def _encodable(text: str) -> bool:
 
 def cleaned(value: Any, index: int) -> Any:
     """`value` itself if every string in it can be encoded, else a copy in which they can."""
+    if isinstance(value, str):
+        return clean(value)
     try:
         return value if _encodable(json.dumps(value, ensure_ascii=False)) else _cleaned(value)
     except Exception as cause:

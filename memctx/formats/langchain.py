@@ -103,10 +103,10 @@ def _changed(message: Any, **fields: Any) -> Any:
 
 def _role(raw: Any, index: int) -> Role:
     kind = getattr(raw, "type", None) if is_langchain(raw) else None
-    if kind == "chat":
-        kind = getattr(raw, "role", None)
     if isinstance(kind, str) and kind.endswith("MessageChunk"):
         kind = kind.removesuffix("MessageChunk").lower()
+    if kind == "chat":
+        kind = getattr(raw, "role", None)
     if isinstance(kind, str) and kind in ROLES:
         return ROLES[kind]
     shown = kind if isinstance(kind, str) else type(raw).__name__
