@@ -70,19 +70,45 @@ def openai_step(number: int, path: str, body: str, remark: str) -> list[Any]:
 
 
 def langchain_step(number: int, path: str, body: str, remark: str) -> list[Any]:
-    """A step as LangChain messages, with what its OpenAI adapter leaves on a reply."""
+    """A step as LangChain messages, with what `langchain_openai` 1.7 leaves on a reply."""
     from langchain_core.messages import AIMessage, ToolMessage
 
     call = {"id": f"call_{number}", "name": "read", "args": {"path": path}}
-    usage: Any = {"input_tokens": 400 * number, "output_tokens": 24, "total_tokens": 400 * number + 24}
-    about = {
-        "model_name": "gpt-5",
-        "finish_reason": "tool_calls",
-        "model_provider": "openai",
-        "token_usage": dict(usage),
+    read = 400 * number
+    usage: Any = {
+        "input_tokens": read,
+        "output_tokens": 24,
+        "total_tokens": read + 24,
+        "input_token_details": {"audio": 0, "cache_read": 0},
+        "output_token_details": {"audio": 0, "reasoning": 0},
     }
+    billed = {
+        "completion_tokens": 24,
+        "prompt_tokens": read,
+        "total_tokens": read + 24,
+        "completion_tokens_details": {"accepted_prediction_tokens": 0, "audio_tokens": 0, "reasoning_tokens": 0},
+        "prompt_tokens_details": {"audio_tokens": 0, "cached_tokens": 0},
+    }
+    about = {
+        "token_usage": billed,
+        "model_provider": "openai",
+        "model_name": "gpt-5-2025-08-07",
+        "system_fingerprint": "fp_0123456789",
+        "id": f"chatcmpl-{number}",
+        "service_tier": "default",
+        "finish_reason": "tool_calls",
+        "logprobs": None,
+    }
+    remarks: Any = {"refusal": None}
     return [
-        AIMessage(remark, tool_calls=[call], id=f"ai-{number}", usage_metadata=usage, response_metadata=about),
+        AIMessage(
+            remark,
+            tool_calls=[call],
+            id=f"lc_run--{number}",
+            usage_metadata=usage,
+            response_metadata=about,
+            additional_kwargs=remarks,
+        ),
         ToolMessage(body, tool_call_id=f"call_{number}", id=f"tool-{number}", name="read"),
     ]
 
@@ -159,6 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object")
     given = parser.parse_args(arguments)
     sizes = [int(size) for size in given.sizes.split(",")]
+    deque(ours("openai-chat", [200], 1), maxlen=0)  # warms the process: vocabulary, code, clock
     found = [
         *ours("openai-chat", [*sizes, given.messages], given.calls),
         *ours("langchain", [given.messages], given.calls),

@@ -65,9 +65,11 @@ def _copied(value: Any, depth: int) -> Any:
     return value
 
 
-def digest(content: Any) -> str:
-    """12 hex digits of what `repr` shows: the same in every process."""
-    return blake2b(repr(content).encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+def digest(message: Any) -> str:
+    """12 hex digits of what a `Message` says, the same in every process: its id, until an equal one comes."""
+    calls = [(call.id, call.name, call.arguments) for call in message.calls]
+    content = repr((message.role, message.text, calls, message.call_id))
+    return blake2b(content.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
 
 
 def new_id(old: str, step: int, place: int, *taken: Container[str]) -> str:

@@ -23,6 +23,7 @@ _SILENT = frozenset(  # keys whose value is no text of the prompt
     | {"mime_type", "mimeType", "media_type", "fileUri", "file_uri", "signature", "thoughtSignature"}
     | {"thought_signature", "cache_control", "annotations", "citations", "logprobs", "extras"}
 )
+_CALLS = frozenset({"tool_use", "tool_call", "function_call", "input_json_delta"})
 _HEAD = 400_000  # base64 characters decoded to find an image's header
 
 
@@ -130,12 +131,7 @@ def _langchain(shape: Shape, raw: Any, kind: str) -> None:
 
 
 def _is_call(block: Any) -> bool:
-    return isinstance(block, Mapping) and block.get("type") in {
-        "tool_use",
-        "tool_call",
-        "function_call",
-        "input_json_delta",
-    }
+    return isinstance(block, Mapping) and block.get("type") in _CALLS
 
 
 def _items(value: Any) -> Sequence[Any]:

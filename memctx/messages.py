@@ -161,7 +161,7 @@ class Transcript:
             if size > MAX_CHARACTERS:
                 text = f"message {index} has {size} characters; the bound is {MAX_CHARACTERS}: offload it first"
                 raise LimitError(text, index=index)
-        return [replace(message, tokens=self._count(message), id=_mark(message)) for message in messages]
+        return [replace(message, tokens=self._count(message), id=digest(message)) for message in messages]
 
     def _altered(self, fork: int) -> int:
         """The first known message that was edited in place, among the newest and a rotating window of the others."""
@@ -296,9 +296,3 @@ class Transcript:
     def host_objects(self, messages: Iterable[Message]) -> list[Any]:
         """The host's own objects behind these messages, in order, each once."""
         return [self._hosts[index] for index in sorted({message.host for message in messages})]
-
-
-def _mark(message: Message) -> str:
-    """The digest of what a message says: its id, until an equal one comes."""
-    calls = [(call.id, call.name, call.arguments) for call in message.calls]
-    return digest((message.role, message.text, calls, message.call_id))
