@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from memctx.component import explain
+from memctx.component import Settings
 from memctx.errors import ConfigError
 
 # Published context windows in tokens, by model-name prefix; the longest matching prefix counts.
@@ -27,13 +27,11 @@ WINDOWS = {
 }
 
 
-class Budget(BaseModel):
+class Budget(Settings):
     """At most `tokens` for system text, tools, messages and the reply; `reserve` of them are kept free for the reply.
 
     Or a `fraction` of the window of `model`, when `tokens` is not given. Sizes in tokens.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     tokens: int = Field(default=0, ge=0, strict=True)
     reserve: int = Field(default=0, ge=0, strict=True)
@@ -63,10 +61,7 @@ class Budget(BaseModel):
             raise ConfigError(
                 f"budget = {value!r:.40}: give tokens > 0, or a fraction of a model's window", field="budget"
             )
-        try:
-            return cls.model_validate(fields)
-        except ValidationError as cause:
-            raise explain(cause, "budget") from cause
+        return cls(**fields)
 
 
 def window(model: str) -> int:

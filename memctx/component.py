@@ -11,17 +11,32 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from memctx.errors import ConfigError, NotFound
 
 
-class Component(BaseModel):
-    """Base of strategies and policies: frozen, strict about unknown fields, equal by value."""
+class Settings(BaseModel):
+    """Base of what users configure: frozen, strict about unknown fields, equal by value.
+
+    A bad field raises `ConfigError` naming field, value and what was expected.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    if not TYPE_CHECKING:  # type checkers keep the signature made of the fields
+
+        def __init__(self, **fields: Any) -> None:
+            try:
+                super().__init__(**fields)
+            except ValidationError as cause:
+                raise _explained(cause, type(self)) from cause
+
+
+class Component(Settings):
+    """Base of strategies and policies."""
 
     @property
     def name(self) -> str:
@@ -29,25 +44,19 @@ class Component(BaseModel):
         module, cls = type(self).__module__, type(self).__qualname__
         return module.rpartition(".")[2] if module.startswith("memctx.") else f"{module}:{cls}"
 
-    @classmethod
-    def make(cls, **fields: Any) -> Self:
-        """Build from plain data; a bad field raises `ConfigError` naming field, value and what was expected."""
-        try:
-            return cls(**fields)
-        except ValidationError as cause:
-            raise explain(cause, cls.__name__) from cause
-
     def dump(self) -> dict[str, Any]:
         """Plain data that `load` turns into an equal component: `use` and the fields that differ from the defaults."""
         return {"use": self.name, **self.model_dump(mode="json", exclude_defaults=True)}
 
 
-def explain(cause: ValidationError, what: str) -> ConfigError:
-    """Turn pydantic's report into one sentence about its first complaint."""
+def _explained(cause: ValidationError, cls: type[BaseModel]) -> ConfigError:
+    """Pydantic's report as one sentence about its first complaint."""
     first = cause.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or what
-    text = f"{what}.{field} = {first.get('input')!r:.80}: {first['msg']}"
-    return ConfigError(text, field=field, problems=cause.error_count())
+    field = ".".join((cls.__name__, *map(str, first["loc"])))
+    why = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        why = f"unknown field; known: {', '.join(cls.model_fields)}"
+    return ConfigError(f"{field} = {first.get('input')!r:.80}: {why}", field=field, problems=cause.error_count())
 
 
 def names(kind: str) -> list[str]:
@@ -75,7 +84,7 @@ def load(kind: str, data: Mapping[str, Any]) -> Any:
     if not isinstance(data, Mapping) or not isinstance(data.get("use"), str):
         raise ConfigError(f"each entry of {kind} needs a 'use' naming the component, got {data!r:.80}", field="use")
     fields = {key: value for key, value in data.items() if key != "use"}
-    return find(kind, data["use"]).make(**fields)
+    return find(kind, data["use"])(**fields)
 
 
 def _import(module: str) -> Any:

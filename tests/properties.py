@@ -31,7 +31,7 @@ def cases(draw: st.DrawFn, provider: str) -> tuple[Any, list[Any], Pipeline]:
     elif provider == "openai-responses":
         messages = as_responses(history, thinking)
     names = draw(st.lists(st.sampled_from(NAMES), max_size=3, unique=True))
-    stack = [component.find("strategies", name).make() for name in names]
+    stack = [component.find("strategies", name)() for name in names]
     pipeline = Pipeline(
         stack,  # type: ignore[arg-type]  # found by name
         budget=draw(st.sampled_from([250, 500, 1_000, 4_000, 100_000])),

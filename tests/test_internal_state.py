@@ -117,4 +117,4 @@ def test_it_survives_nothing_and_a_bad_tag_is_named() -> None:
     thread = Thread()
     assert thread.ask(InternalState(), [{"role": "user", "content": "hi"}]) == []
     with pytest.raises(ConfigError, match="tag"):
-        InternalState.make(tag="<state>")
+        InternalState(tag="<state>")

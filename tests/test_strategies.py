@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memctx import component
+from memctx.budget import Budget
 from memctx.component import Component
 from memctx.edits import Clear, Drop, Replace, marker
 from memctx.effects import Handlers, Remember, drive
@@ -109,16 +111,31 @@ def test_clear_goes_deeper_only_where_something_is_left() -> None:
 
 def test_marks_in_the_wrong_order_are_named() -> None:
     with pytest.raises(ConfigError, match="low"):
-        ClearResults.make(high=10, low=20)
+        ClearResults(high=10, low=20)
     with pytest.raises(ConfigError, match="S=4"):
-        SlidingWindow.make(W=3, S=4)
+        SlidingWindow(W=3, S=4)
     with pytest.raises(ConfigError, match="low"):
-        Truncate.make(high=0.3, low=0.5)
+        Truncate(high=0.3, low=0.5)
+
+
+BAD_SETTINGS: list[tuple[Callable[[], object], str]] = [
+    (lambda: ClearResults(keep=-1), r"ClearResults.keep = -1: .*greater than or equal to 0"),
+    (lambda: Truncate(depth=3), r"Truncate.depth = 3: unknown field; known: high, low"),  # type: ignore[call-arg]
+    (lambda: Budget(tokens=100, reserve=100), "reserve=100 leaves nothing of 100 tokens"),
+    (lambda: Budget(tokens=True), "Budget.tokens = True: .*integer"),
+    (lambda: Budget(fraction=0.5, model="gpt-99"), "window of model 'gpt-99' is not known: give Budget"),
+]
+
+
+@pytest.mark.parametrize(("make", "said"), BAD_SETTINGS)
+def test_a_bad_setting_is_one_error_of_ours(make: Callable[[], object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        make()
 
 
 def test_an_unknown_policy_is_refused() -> None:
     with pytest.raises(NotFound, match="rules"):
-        ClearResults.make(policy="nobody")
+        ClearResults(policy="nobody")
 
 
 # -- window

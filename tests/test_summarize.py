@@ -45,7 +45,7 @@ def history(turns: int) -> list[dict[str, Any]]:
 
 
 def session(answer: Answer | None, *, budget: int = 2_000, timeout: float = 5.0, **fields: Any) -> Session:
-    strategy = Summarize.make(**{**SHORT, **fields})
+    strategy = Summarize(**{**SHORT, **fields})
     pipeline = Pipeline([strategy], budget=budget, edit_when="always", counter=size)
     return pipeline.session(generate=answer, timeout=timeout)
 
@@ -205,7 +205,7 @@ def test_an_offer_that_was_not_accepted_is_made_again_without_asking() -> None:
         asked.append(1)
         return GOOD
 
-    strategy, messages = Summarize.make(**SHORT), history(20)
+    strategy, messages = Summarize(**SHORT), history(20)
     memo: dict[str, Any] = {}
     offered: list[Any] = []
     context = make_context(messages, limit=5_000)
@@ -279,7 +279,7 @@ def test_too_many_rules_are_cut_from_the_longest_and_said_so() -> None:
 
 def test_settings_are_checked_and_come_back_from_plain_data() -> None:
     with pytest.raises(ConfigError, match="keep"):
-        Summarize.make(keep=1.5)
+        Summarize(keep=1.5)
     for keep in (3, 0.4):
         one = Pipeline([Summarize(keep=keep)])
         again = Pipeline.load(json.loads(json.dumps(one.dump())))

@@ -137,7 +137,7 @@ def test_calibration_gives_lengths_that_so_many_runs_did_not_exceed() -> None:
         with pytest.raises(ConfigError):
             calibrate(bad, percentiles)
     with pytest.raises(ConfigError, match="rising"):
-        TurnBudget.make(extend=(10, 9))
+        TurnBudget(extend=(10, 9))
 
 
 def recorded(shared: Path) -> list[tuple[list[int], bool]]:

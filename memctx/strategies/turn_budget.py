@@ -53,7 +53,7 @@ class TurnBudget(Component):
     def fitted(cls, lengths: Iterable[int], percentiles: Sequence[float] = (50, 75, 90), **fields: Any) -> Self:
         """A budget from the lengths of past runs in turns: the first percentile is the limit, the rest extend it."""
         found = sorted(set(calibrate(lengths, percentiles).values()))
-        return cls.make(limit=found[0], extend=tuple(found[1:]), **fields)
+        return cls(limit=found[0], extend=tuple(found[1:]), **fields)
 
     def propose(self, ctx: Context) -> Proposal:
         """A reminder where one is due, an extension where one is earned. Both are remembered in the plan."""
