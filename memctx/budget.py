@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -52,11 +52,11 @@ class Budget(Settings):
         return (self.tokens or int(self.fraction * window(self.model))) - self.reserve
 
     @classmethod
-    def of(cls, value: int | Budget | dict[str, object]) -> Budget:
+    def of(cls, value: int | Budget | dict[str, Any]) -> Budget:
         """A budget from a number of tokens, a table of fields, or a budget. Raises `ConfigError`."""
         if isinstance(value, Budget):
             return value
-        fields = value if isinstance(value, dict) else {"tokens": value}
+        fields: dict[str, Any] = value if isinstance(value, dict) else {"tokens": value}
         if not fields.get("tokens") and not fields.get("fraction"):
             raise ConfigError(
                 f"budget = {value!r:.40}: give tokens > 0, or a fraction of a model's window", field="budget"
