@@ -6,6 +6,11 @@
     ├── BudgetError(ValueError)              system, tools and pins alone exceed the budget; names the largest
     ├── LimitError(ValueError)               an input over a stated bound (message size, message count)
     ├── NotFound(LookupError)                a handle, message id or component name that does not exist
+    ├── ScopeError(ValueError)               a memory call without a scope, or with one that cannot be a scope
+    ├── FilterError(ValueError)              a filter, limit or cursor of a search that cannot work
+    ├── EmbeddingError(ValueError)           vectors of the wrong count, width or type, or not finite; nothing was stored
+    ├── ConflictError(RuntimeError)          someone else wrote first; carries the version expected and the one found
+    ├── StoreError(RuntimeError)             a store that is closed, damaged, too new, busy, or crossed a fork
     ├── EffectError(RuntimeError)            an effect (model, embedder, memory) failed; the plan did not change
     └── MissingDependency(ImportError)       an optional package is absent; names the extra to install
 
@@ -65,6 +70,42 @@ class NotFound(MemctxError, LookupError):
     """Something asked for by name that does not exist."""
 
     def __init__(self, message: str, *, code: str = "not_found", **details: Any) -> None:
+        super().__init__(message, code=code, **details)
+
+
+class ScopeError(MemctxError, ValueError):
+    """No scope (`scope_required`), or a part that cannot be one (`invalid_scope`)."""
+
+    def __init__(self, message: str, *, code: str = "invalid_scope", **details: Any) -> None:
+        super().__init__(message, code=code, **details)
+
+
+class FilterError(MemctxError, ValueError):
+    """A filter, limit, order or cursor that cannot work."""
+
+    def __init__(self, message: str, *, code: str = "invalid_filter", **details: Any) -> None:
+        super().__init__(message, code=code, **details)
+
+
+class EmbeddingError(MemctxError, ValueError):
+    """Vectors that cannot be stored or searched with. Nothing was changed by them."""
+
+    def __init__(self, message: str, *, code: str = "bad_embedding", **details: Any) -> None:
+        super().__init__(message, code=code, **details)
+
+
+class ConflictError(MemctxError, RuntimeError):
+    """A row was changed by someone else, or an idempotency key came back with another content."""
+
+    def __init__(self, message: str, *, expected: Any, actual: Any, code: str = "conflict") -> None:
+        super().__init__(message, code=code, expected=expected, actual=actual)
+        self.expected, self.actual = expected, actual
+
+
+class StoreError(MemctxError, RuntimeError):
+    """A store that cannot serve: `store_closed`, `store_corrupt`, `store_busy`, `schema_too_new`, `forked_store`."""
+
+    def __init__(self, message: str, *, code: str, **details: Any) -> None:
         super().__init__(message, code=code, **details)
 
 
