@@ -20,6 +20,7 @@ from memctx.errors import ConfigError, NotFound
 from memctx.plan import Plan
 from memctx.policies import Features
 from memctx.policies.rules import Rules
+from memctx.reopen import ReopenTool
 from memctx.strategies.clear import ClearResults
 from memctx.strategies.discard import DiscardAll
 from memctx.strategies.offload import Offload
@@ -360,3 +361,22 @@ def test_what_a_cleared_result_held_is_alone_again_elsewhere() -> None:
     unique = [dict(zip(r["targets"], r["features"], strict=True))[twin][3] for r in seen]
     assert unique[0] == 0
     assert unique[1] >= 12
+
+
+# -- what a model reopens
+
+
+def test_reopening_finds_places_and_pages() -> None:
+    whole = "head\n" + "filler " * 500 + "the Needle is here\n" + "filler " * 500 + "\nneedle again"
+    tool = ReopenTool({"r1": whole}.__getitem__, lambda text: len(text) // 4, max_tokens=300)
+    found = tool("[cut r1]", find="NEEDLE")
+    assert "the Needle is here" in found
+    assert "needle again" in found
+    assert len(found) < 1_400
+    assert tool("r1", find="absent").startswith("'absent' does not stand in the")
+    pages, page, offset = "", "", 0
+    while not page or "more characters: offset" in page:
+        page = tool("r1", offset)
+        text = page.partition("\n[")[0] if "more characters: offset" in page else page
+        pages, offset = pages + text, offset + len(text)
+    assert pages == whole

@@ -65,7 +65,8 @@ class Actor:
             return {**self.reopened[-1], "offset": int(more.group(1))}
         opened = {page["handle"] for page in self.reopened}
         shown = (handle for text in _places(question.source, messages) for handle in HANDLE.findall(text))
-        return next(({"handle": handle} for handle in shown if handle not in opened), None) if parameters else None
+        handle = next((handle for handle in shown if handle not in opened), None) if parameters else None
+        return {"handle": handle, **({"find": question.about} if "find" in parameters else {})} if handle else None
 
 
 def quoted(question: Question, messages: Sequence[BaseMessage]) -> str | None:

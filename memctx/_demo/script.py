@@ -47,9 +47,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked; `pattern`, whose one group is the answer wherever it stands; the last call that showed it."""
+    """What is asked about what; `pattern`, whose one group is the answer wherever it stands; the last call that showed it."""
 
     kind: str
+    about: str
     text: str
     answer: str
     pattern: str
@@ -116,16 +117,16 @@ def _facts(result: str, source: Call) -> Iterator[Question]:
     """Every fact a result states, as a question."""
     for line, name in DEFINED.findall(result):
         pattern = rf"(\d+)[:\s]\s*(?:async def|def|class) {name}\b"
-        yield Question("line", f"on which line is {name} defined?", line, pattern, source)
+        yield Question("line", name, f"on which line is {name} defined?", line, pattern, source)
     for name, value in CONSTANT.findall(result):
         pattern = rf"\b{name} = (\S[^\n]*?)\s*(?:\n|$)"
-        yield Question("value", f"what is the value of {name}?", value, pattern, source)
+        yield Question("value", name, f"what is the value of {name}?", value, pattern, source)
     for file, value in VERSION.findall(result):
         pattern = rf"{re.escape(file)}:\d+:__version__ = (\S+)"
-        yield Question("version", f"which __version__ does {file} state?", value, pattern, source)
+        yield Question("version", file, f"which __version__ does {file} state?", value, pattern, source)
     for file, size in SIZE.findall(result):
         pattern = rf"(?<!\S){re.escape(file)}\s+(\d+) bytes"
-        yield Question("size", f"how many bytes has {file}?", size, pattern, source)
+        yield Question("size", file, f"how many bytes has {file}?", size, pattern, source)
 
 
 def _long_back(facts: Iterable[tuple[int, Question]], done: int, lag: int) -> list[Question]:

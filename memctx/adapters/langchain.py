@@ -160,11 +160,11 @@ def _reopen_tool(sessions: Sessions) -> BaseTool:
     """The session's tool as LangChain's. It reads messages and plan from the state, so it works after a restart."""
     function = sessions.pipeline.session().reopen_tool().schema["function"]
 
-    def reopen(handle: str, runtime: ToolRuntime[Any, Any], offset: int = 0) -> str:
+    def reopen(handle: str, runtime: ToolRuntime[Any, Any], offset: int = 0, find: str = "") -> str:
         plan = Plan.from_dict(runtime.state.get(KEY) or Plan().to_dict())
         with sessions.lease(place_of(runtime, runtime.state["messages"])) as slot:
             session = slot.session if slot.session.plan == plan else _reader(sessions.pipeline, runtime.state, plan)
-            return session.reopen_tool()(handle, offset)
+            return session.reopen_tool()(handle, offset, find)
 
     return StructuredTool.from_function(reopen, name=function["name"], description=function["description"])
 
