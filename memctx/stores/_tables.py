@@ -42,11 +42,17 @@ record = Table(
     Column("scope", _Scope, nullable=False),
     Column("kind", String(16), nullable=False),  # core, semantic, episodic, experience
     Column("text", Text, nullable=False),
+    Column(
+        "about", Text, nullable=False, default=""
+    ),  # what it is a statement about, where the writer says: one is current
     Column("digest", String(64), nullable=False),  # of the text, white space and case aside
     Column("sources", JSON, nullable=False),  # ids of the messages, records or documents it comes from
     Column("trust", Integer, nullable=False),  # the least of its sources
     Column("valid_from", Float, nullable=False),
     Column("valid_to", Float),  # null: still so
+    Column("ended", Float),  # when something took its place or it was taken back; null: neither
+    Column("ended_thread", Text, nullable=False, default=""),  # by a write of which thread and checkpoint,
+    Column("ended_checkpoint", Text, nullable=False, default=""),  # for a run that was rewound to before it
     Column("superseded_by", _Id),  # no foreign key: each delete would look through the table for who points to it
     Column("thread", Text, nullable=False, default=""),
     Column("run", Text, nullable=False, default=""),
@@ -60,6 +66,7 @@ record = Table(
     Column("version", Integer, nullable=False, default=1),
     Index("record_by_scope", "scope", "kind", "id"),
     Index("record_by_digest", "scope", "digest"),
+    Index("record_by_subject", "scope", "about"),
     Index("record_by_thread", "scope", "thread", "id"),
     sqlite_autoincrement=True,
 )
@@ -96,7 +103,7 @@ outbox = Table(  # what an index must still apply; a row is written in the trans
     metadata,
     _sequence("seq"),
     Column("scope", _Scope, nullable=False),
-    Column("op", String(8), nullable=False),  # add, remove, drop
+    Column("op", String(8), nullable=False),  # add, remove; "erase", without a scope: read everything again
     Column("record", _Id, nullable=False),
     sqlite_autoincrement=True,
 )
