@@ -14,6 +14,7 @@ from memctx.errors import StoreError
 from memctx.stores._vectors import Ids, Scores, Vectors
 
 Answer = tuple[Ids, Scores]
+IDLE = 5.0  # seconds without a request, after which the thread ends; so an index that nobody closed can go
 MOST_ROWS = 4_096  # queries in one call; more would keep the first ones waiting
 
 
@@ -70,7 +71,7 @@ class Together:
             thread.join()
 
     def _run(self) -> None:
-        while (first := self._waiting.get()) is not None:
+        while (first := self._next()) is not None:
             requests, last = self._drain(first)
             groups: dict[tuple[str, int, bytes | None], list[Request]] = {}
             for request in requests:
@@ -80,6 +81,17 @@ class Together:
                 self._answer(group)
             if last:
                 return
+
+    def _next(self) -> Request | None:
+        """The next request; None at the end, or when nobody asked for long."""
+        try:
+            return self._waiting.get(timeout=IDLE)
+        except queue.Empty:
+            with self._lock:
+                if self._waiting.empty():
+                    self._thread = None
+                    return None
+            return self._waiting.get()
 
     def _drain(self, first: Request) -> tuple[list[Request], bool]:
         """Everything that waits by now, and whether the end was among it."""
