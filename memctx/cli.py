@@ -1,4 +1,4 @@
-"""The command line: `memctx check | replay | demo`. Results on stdout, progress and notes on stderr.
+"""The command line: `memctx check | replay | demo | db`. Results on stdout, progress and notes on stderr.
 
 Exit code 0: done; 1: `check` found violations; 2: what was asked for cannot be done, said in one line.
 """
@@ -21,6 +21,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+database = typer.Typer(help="The database of a store.", no_args_is_help=True)
+app.add_typer(database, name="db")
 
 
 def main() -> None:
@@ -131,6 +133,17 @@ def demo(
         show.as_json(figures(runs))
     else:
         printed(runs)
+
+
+@database.command()
+def upgrade(
+    url: Annotated[str, typer.Argument(help="Path or URL of a store.", envvar="MEMCTX_STORE", show_default=False)],
+    json: Json = False,
+) -> None:
+    """Bring a store to the newest schema, whole or not at all."""
+    from memctx._cli import stores
+
+    stores.upgrade(url, json=json)
 
 
 if __name__ == "__main__":

@@ -46,12 +46,15 @@ def save_document(
         values = {"data": dict(data), "version": expected + 1, "updated": now}
         if expected == 0:
             row = {"scope": scope, "kind": kind, "name": name, "created": now, **values}
-            done = conn.execute(inserting(conn, document).values(row).on_conflict_do_nothing())
+            change: Any = inserting(conn, document).values(row).on_conflict_do_nothing()
         else:
             same = document.c.version == expected
-            done = conn.execute(update(document).where(*_document(scope, kind, name), same).values(values))
-        if done.rowcount == 1:
-            return expected + 1
+            change = update(document).where(*_document(scope, kind, name), same).values(values)
+        saved: int | None = conn.execute(
+            change.returning(document.c.version)
+        ).scalar()  # rowcount: not for every driver
+        if saved is not None:
+            return saved
         actual = conn.execute(select(document.c.version).where(*_document(scope, kind, name))).scalar() or 0
         text = f"{kind} {name!r:.80} is at version {actual}, not {expected}: load it again and repeat the change"
         raise ConflictError(text, expected=expected, actual=actual)

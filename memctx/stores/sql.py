@@ -207,7 +207,10 @@ def upgrade(where: str | Path, *, timeout: float = 30.0) -> tuple[str, str]:
 
     Raises `StoreError` (`schema_too_new`) for one that a newer memctx wrote.
     """
-    db = Database(located(where), timeout, pool=1)
+    place = located(where)
+    if place.file is not None and not place.file.exists():
+        raise ConfigError(f"there is no store at {place}: look at the path", field="where", path=str(place))
+    db = Database(place, timeout, pool=1)
     try:
         before = db.open()
         if before < _schema.newest():
