@@ -135,6 +135,17 @@ document = Table(  # plans, tool graphs, a host's items: JSON under a name, with
     sqlite_autoincrement=True,
 )
 
+item_vector = Table(  # of a host's items: a row for each text of an item that can be searched
+    "item_vector",
+    metadata,
+    Column("document", _Id, ForeignKey("document.id", ondelete="CASCADE"), primary_key=True),
+    Column("path", Text, primary_key=True),  # where in the item the text stands
+    Column("embedder", String(120), nullable=False),
+    Column("scope", _Scope, nullable=False),
+    Column("vector", LargeBinary, nullable=False),  # float32, little-endian
+    Index("item_vector_by_scope", "embedder", "scope", "document"),
+)
+
 request = Table(  # answers by idempotency key, so that a retried write has one effect
     "request",
     metadata,
