@@ -50,9 +50,7 @@ record = Table(
     Column("trust", Integer, nullable=False),  # the least of its sources
     Column("valid_from", Float, nullable=False),
     Column("valid_to", Float),  # null: still so
-    Column("ended", Float),  # when something took its place or it was taken back; null: neither
-    Column("ended_thread", Text, nullable=False, default=""),  # by a write of which thread and checkpoint,
-    Column("ended_checkpoint", Text, nullable=False, default=""),  # for a run that was rewound to before it
+    Column("ended", Float),  # when something last took its place or it was taken back; null: never
     Column("superseded_by", _Id),  # no foreign key: each delete would look through the table for who points to it
     Column("thread", Text, nullable=False, default=""),
     Column("run", Text, nullable=False, default=""),
@@ -68,6 +66,21 @@ record = Table(
     Index("record_by_digest", "scope", "digest"),
     Index("record_by_subject", "scope", "about"),
     Index("record_by_thread", "scope", "thread", "id"),
+    sqlite_autoincrement=True,
+)
+
+ending = Table(  # who ended a record: runs that were forked apart may each do so, and see only their own
+    "ending",
+    metadata,
+    _sequence("seq"),
+    Column("scope", _Scope, nullable=False),
+    Column("record", _Id, ForeignKey("record.id", ondelete="CASCADE"), nullable=False),
+    Column("until", Float, nullable=False),  # the record's validity ends here
+    Column("by", _Id),  # the record in its place; null: taken back
+    Column("thread", Text, nullable=False, default=""),
+    Column("checkpoint", Text, nullable=False, default=""),
+    Index("ending_by_record", "record"),
+    Index("ending_by_scope", "scope"),
     sqlite_autoincrement=True,
 )
 
