@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from memctx.errors import FilterError, LimitError, NotFound
-from memctx.records import KINDS, Event, Hit, Kind, Receipt, Record, trust_of
+from memctx.errors import FilterError
+from memctx.records import Event, Hit, Kind, Receipt, Record, trust_of
+from memctx.stores import _given as given
 from memctx.stores import _records as rows
 from memctx.stores import _requests as requests
 from memctx.stores import _visible as read
@@ -20,10 +21,9 @@ if TYPE_CHECKING:
 
     from memctx.memory import Memory
 
-MAX_TEXT = 1_000_000  # characters of one record
-MAX_K = 10_000
 By = Literal["both", "meaning", "words"]
 Work = Callable[["Connection", list[bytes]], Any]
+Records = list[Record]
 
 
 class Scoped:
@@ -76,12 +76,12 @@ class Scoped:
         under `key` was forgotten since; `ConflictError` where another took that place, or `key` was for another content.
         """
         item = {name: value for name, value in locals().items() if name != "self"}
-        return _written(self.memory.run(*self._writing([item]), writes=True), key)
+        return given.the_one(self.memory.run(*self._writing([item]), writes=True), key)
 
     async def awrite(self, text: str, **fields: Any) -> Record:
         """As `write`."""
         item = {"text": text, **fields}
-        return _written(await self.memory.arun(*self._writing([item]), writes=True), fields.get("key", ""))
+        return given.the_one(await self.memory.arun(*self._writing([item]), writes=True), fields.get("key", ""))
 
     def write_many(self, items: Sequence[str | Mapping[str, Any]]) -> list[Record]:
         """Many writes in one transaction, all or none: texts, or the fields of `write` with `text`, or `{"retract": id}`.
@@ -136,7 +136,7 @@ class Scoped:
 
     def _writing(self, items: Sequence[str | Mapping[str, Any]]) -> tuple[Work, list[str]]:
         plain: list[Mapping[str, Any]] = [{"text": item} if isinstance(item, str) else item for item in items]
-        drafts = [_draft(item) for item in plain if "retract" not in item]
+        drafts = [given.draft(item) for item in plain if "retract" not in item]
         ended = [item["retract"] for item in plain if "retract" in item]
 
         def work(conn: Connection, vectors: list[bytes]) -> list[Record]:
@@ -164,14 +164,14 @@ class Scoped:
         return written
 
     def _correcting(self, record_id: int, text: str) -> tuple[Work, list[str]]:
-        plain = _draft({"text": text})
+        plain = given.draft({"text": text})
 
         def work(conn: Connection, vectors: list[bytes]) -> Record:
             now = self.memory.clock()
             old = rows.in_force(conn, self.place, record_id, now)
-            same = {name: getattr(old, name) for name in ("kind", "about", "sources", "trust", "pinned", "meta")}
-            times = {"valid_from": old.valid_from, "valid_to": old.valid_to}
-            draft = replace(plain, **same, **times, supersedes=old.id, corrects=True)
+            kept = ("kind", "about", "sources", "trust", "pinned", "meta", "valid_from", "valid_to")
+            same: dict[str, Any] = {name: getattr(old, name) for name in kept}
+            draft = replace(plain, **same, supersedes=old.id, corrects=True)
             return self._write(conn, [draft], vectors, now)[0]
 
         return work, [text]
@@ -209,14 +209,12 @@ class Scoped:
         `by`: "meaning" alone (the score is the cosine), "words" alone (BM25), or "both", ranked together.
         `as_of`: what held at that time (seconds since 1970); None: what is current. `min_trust`: a level or a source name.
         """
-        wanted = Wanted(_kinds(kinds), as_of, trust_of(min_trust))
-        _checked(query, k, tokens)
-        if by not in ("both", "meaning", "words"):
-            raise FilterError(f"by = {by!r:.40}: use both, meaning or words", field="by")
+        wanted = Wanted(given.kinds_of(kinds), as_of, trust_of(min_trust))
+        given.check_search(query, k, tokens, by)
         from memctx.stores._search import search
 
         hits = search(self.memory, self.place, wanted, query, k, by)
-        return _fitting([hit if explain else replace(hit, parts={}) for hit in hits], tokens)
+        return given.fitting([hit if explain else replace(hit, parts={}) for hit in hits], tokens)
 
     async def asearch(self, query: str, **options: Any) -> list[Hit]:
         """As `search`, off the event loop."""
@@ -240,18 +238,18 @@ class Scoped:
 
     def list(
         self, *, kinds: Sequence[Kind] = (), about: str | None = None, under: str = "", limit: int | None = None
-    ) -> list[Record]:
+    ) -> Records:
         """What is current, newest first: all, what is about exactly `about`, or what is about something starting with `under`."""
         return self.memory.run(self._listing(kinds, about, under, limit), [], writes=False)
 
     async def alist(
         self, *, kinds: Sequence[Kind] = (), about: str | None = None, under: str = "", limit: int | None = None
-    ) -> list[Record]:
+    ) -> Records:
         """As `list`."""
         return await self.memory.arun(self._listing(kinds, about, under, limit), [], writes=False)
 
     def _listing(self, kinds: Sequence[Kind], about: str | None, under: str, limit: int | None) -> Work:
-        wanted = Wanted(_kinds(kinds), about=about, under=under)
+        wanted = Wanted(given.kinds_of(kinds), about=about, under=under)
         return lambda conn, _: read.listed(conn, self.place, wanted, self.memory.clock(), limit)
 
     def export(self) -> Iterator[dict[str, Any]]:
@@ -269,73 +267,3 @@ class Scoped:
     async def aerase(self) -> Receipt:
         """As `erase`."""
         return await asyncio.to_thread(self.erase)
-
-
-def _draft(item: Mapping[str, Any]) -> Draft:
-    known = {
-        "text", "kind", "source", "sources", "about", "trust", "valid_from", "valid_to", "pin", "meta", "supersedes", "key",
-    }  # fmt: skip
-    if unknown := item.keys() - known:
-        raise FilterError(
-            f"unknown field {min(unknown)!r} of a record; known: {', '.join(sorted(known))}", field=min(unknown)
-        )
-    text = item.get("text")
-    if not isinstance(text, str) or not text.strip():
-        raise FilterError(f"text = {text!r:.40}: give a text that says something", field="text")
-    if len(text) > MAX_TEXT:
-        raise LimitError(
-            f"a text of {len(text)} characters; the bound is {MAX_TEXT}: offload it, and remember what it says"
-        )
-    least = trust_of(item.get("source", "user"))
-    given = item.get("trust")
-    return Draft(
-        text=text.encode("utf-8", "replace").decode(),
-        kind=_kinds((item.get("kind", "semantic"),))[0],
-        about=str(item.get("about") or ""),
-        sources=tuple(map(str, item.get("sources") or ())),
-        trust=least if given is None else min(least, trust_of(given)),
-        valid_from=item.get("valid_from"),
-        valid_to=item.get("valid_to"),
-        pinned=bool(item.get("pin")),
-        meta=dict(item.get("meta") or {}),
-        supersedes=item.get("supersedes"),
-        key=str(item.get("key") or ""),
-    )
-
-
-def _written(found: list[Record], key: str) -> Record:
-    if not found:
-        raise NotFound(f"what was written under key {key!r:.40} was forgotten since: use another key", code="forgotten")
-    return found[0]
-
-
-def _kinds(kinds: Sequence[Any]) -> tuple[Kind, ...]:
-    given = (kinds,) if isinstance(kinds, str) else tuple(kinds)
-    for kind in given:
-        if kind not in KINDS:
-            raise FilterError(f"kind {kind!r:.40} is not known: use {', '.join(KINDS)}", field="kind")
-    return given
-
-
-def _checked(query: Any, k: Any, tokens: Any) -> None:
-    if not isinstance(query, str):
-        raise FilterError(f"query = {query!r:.40}: give a text", field="query")
-    for name, value, top in (("k", k, MAX_K), ("tokens", tokens, None)):
-        whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-        if value is not None and (not whole or (top is not None and value > top)):
-            raise FilterError(f"{name} = {value!r:.40}: give a number from 1{f' to {top}' if top else ''}", field=name)
-
-
-def _fitting(hits: list[Hit], tokens: int | None) -> list[Hit]:
-    """The hits from the first on whose texts fit into `tokens`, those that do not fit passed over."""
-    if tokens is None:
-        return hits
-    from memctx.tokens import counter
-
-    count, left, kept = counter().text, tokens, list[Hit]()
-    for hit in hits:
-        size = count(hit.record.text)
-        if size <= left:
-            left -= size
-            kept.append(hit)
-    return kept

@@ -234,10 +234,9 @@ def test_different_scopes_of_tenants_have_different_texts(places: list[list[str]
         except ScopeError:
             continue
     assert all(parts(text) == place for text, place in made.items())
-    for one in made:
-        for other in made:
-            inside = made[other][: len(made[one])] == made[one]
-            assert other.startswith(one) == inside
+    for one, outer in made.items():
+        for other, inner in made.items():
+            assert other.startswith(one) == (inner[: len(outer)] == outer)
 
 
 def test_a_rewound_run_does_not_see_the_future(memory: Memory) -> None:

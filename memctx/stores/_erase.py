@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Table, and_, delete, func, select, tuple_
+from sqlalchemy import Connection, Select, Table, and_, delete, func, select, tuple_
 
 from memctx.records import Receipt
 from memctx.scope import below
@@ -118,11 +119,15 @@ def export(memory: Memory, scope: str) -> Iterator[dict[str, Any]]:
                 else and_(_inside(table, first, after), _after(table, last))
             )
             query = select(table).where(later).order_by(*table.primary_key.columns).limit(1000)
-            page = memory.store.read(lambda conn, q=query: [dict(row._mapping) for row in conn.execute(q)])
+            page = memory.store.read(partial(_page, query))
             yield from ({"table": table.name, **row} for row in page)
             if len(page) < 1000:
                 break
             last = page[-1]
+
+
+def _page(query: Select[Any], conn: Connection) -> list[dict[str, Any]]:
+    return [dict(row._mapping) for row in conn.execute(query)]
 
 
 def _after(table: Table, last: Mapping[str, Any]) -> ColumnElement[bool]:
