@@ -27,7 +27,7 @@ def search(memory: Memory, place: Place, wanted: Wanted, query: str, k: int, by:
     """The k best records that `wanted` lets through, with the parts of their scores."""
     if not query.strip():
         return []
-    vector = memory.embedder.embed([query] if by != "words" else [])
+    vector = memory.embedder.embed([query])
 
     def work(conn: Connection) -> list[Hit]:
         memory.feed.follow(conn, place.scope)
