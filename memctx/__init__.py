@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from memctx.edits import Offer as Offer
     from memctx.edits import Replace as Replace
     from memctx.errors import MemctxError as MemctxError
+    from memctx.memory import Memory as Memory
     from memctx.messages import Message as Message
     from memctx.messages import Step as Step
     from memctx.messages import ToolCall as ToolCall
@@ -38,6 +39,7 @@ _HOME = {
     "Drop": "edits",
     "Insert": "edits",
     "MemctxError": "errors",
+    "Memory": "memory",
     "Message": "messages",
     "Offer": "edits",
     "Pin": "pins",
