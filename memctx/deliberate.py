@@ -37,7 +37,7 @@ def deliberate(session: Session, base: int) -> Asks:
         if not (over or always or (due and not forced) or getattr(strategy, "every_call", False)):
             continue
         total = session.total(base)
-        ctx = _context(session, f"{place}:{strategy.name}", total)
+        ctx = context(session, f"{place}:{strategy.name}", total)
         priced = _priced(session, (yield from _ask(session, strategy, ctx)))
         chosen, worth = _choose(session, priced, over, total, base)
         if chosen:
@@ -46,7 +46,8 @@ def deliberate(session: Session, base: int) -> Asks:
         session.considered = session.total(base)
 
 
-def _context(session: Session, memo: str, total: int) -> Context:
+def context(session: Session, memo: str, total: int) -> Context:
+    """What a strategy may look at. `memo`: the name of its scratch space; `total`: tokens of the view as it now stands."""
     return Context(
         transcript=session.transcript,
         plan=session.plan,

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memctx.errors import EffectError
+from memctx.records import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +38,53 @@ class Embed:
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """Ask memory for the `k` records of `kind` nearest to `query`."""
+    """Ask memory for the `k` records nearest to `query`; the answer is `memctx.records.Hit`s, best first.
+
+    An empty query asks for the newest. `kinds`: of these only; `min_trust`: a level, 0 to 3, or a source's name; `within`:
+    only among these record ids.
+    """
 
     query: str
-    kind: str
-    k: int
+    kinds: tuple[Kind, ...] = ()
+    k: int = 10
+    min_trust: int | str = 0
+    within: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Remember:
-    """Hand records (JSON data) to memory; the answer is their ids."""
+    """Hand records to memory: items of `Scoped.write_many`. The answer is their ids, once all of them are durable.
+
+    Kind "result" is no record but a text that leaves the view, kept as it is under its `handle`.
+    """
 
     records: tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Remove records by id."""
+    """Take records back by id: they no longer hold, and nothing takes their place. Their history stays."""
 
-    ids: tuple[str, ...]
+    ids: tuple[int, ...]
+    why: str = ""
 
 
-Effect = Generate | Embed | Recall | Remember | Forget
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Drive `asks` off the path of the call. The answer comes at once and is None; the session waits for it on close."""
+
+    asks: Asks
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Call a method of the session's store for its scope and thread: what the session itself asks for."""
+
+    method: str
+    args: tuple[Any, ...] = ()
+
+
+Effect = Generate | Embed | Recall | Remember | Forget | Later | Stored
 Asks = Generator[Effect, Any, Any]
 
 

@@ -3,44 +3,60 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
-from memctx import formats
+from memctx import _after, formats
+from memctx._answers import placed
+from memctx._keep import Keep, decide, reopened
 from memctx.accounts import Accounts
 from memctx.decide import Decision
-from memctx.deliberate import deliberate, fit
-from memctx.edits import Clear, Drop, Replace
-from memctx.effects import Asks, Embed, Forget, Generate, Handlers, Recall, Remember, adrive, drive
-from memctx.errors import InvalidMessage, NotFound
+from memctx.effects import Asks, Embed, Forget, Generate, Recall, Remember, adrive, drive
+from memctx.errors import InvalidMessage
 from memctx.messages import Message, Transcript
 from memctx.offer import offered
 from memctx.pipeline import Pipeline
 from memctx.plan import Plan
 from memctx.protect import Protection
-from memctx.render import Renderer, span_steps
-from memctx.reopen import ReopenTool, as_data
+from memctx.render import Renderer
+from memctx.reopen import ReopenTool
 from memctx.tokens import counter as counter_of
 from memctx.view import View
 
+if TYPE_CHECKING:
+    from memctx.scoped import Scoped
+
+KINDS = {"generate": Generate, "embed": Embed, "recall": Recall, "remember": Remember, "forget": Forget}
 USER_FIRST = ("anthropic", "gemini")
 
 
 class Session:
     """See `Pipeline.session`. Safe to share between threads: calls on one session run one after the other."""
 
-    def __init__(self, pipeline: Pipeline, thread: str = "", *, timeout: float = 60.0, **handlers: Any) -> None:
-        kinds = {"generate": Generate, "embed": Embed, "recall": Recall, "remember": Remember, "forget": Forget}
-        unknown = handlers.keys() - kinds.keys()
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        thread: str = "",
+        *,
+        memory: Scoped | None = None,
+        timeout: float = 60.0,
+        **handlers: Any,
+    ) -> None:
+        unknown = handlers.keys() - KINDS.keys()
         if unknown:
-            raise TypeError(f"session() got an unexpected keyword {min(unknown)!r}; known: {', '.join(kinds)}, timeout")
+            known = ", ".join((*KINDS, "memory", "timeout"))
+            raise TypeError(f"session() got an unexpected keyword {min(unknown)!r}; known: {known}")
         self.pipeline = pipeline
-        self.thread = thread
+        self.memory = placed(memory, thread) if memory is not None else None
+        self.thread = self.memory.place.thread if self.memory else thread
         self.counter = counter_of(pipeline.counter)
-        self._handlers = Handlers({kinds[name]: h for name, h in handlers.items() if h is not None}, timeout)
+        self.warned: set[str] = set()
+        self._work = _after.Work(self.warned)
+        given = {KINDS[name]: handler for name, handler in handlers.items() if handler is not None}
+        self._handlers, self._async_handlers = _after.answering(self._work, self.memory, given, timeout)
         self._busy = threading.Lock()
         self._cap: int | None = None
         self._start(formats.load(pipeline.provider or "openai-chat"), definite=False)
@@ -53,9 +69,9 @@ class Session:
         self.protection = Protection(self.transcript, self.pipeline.pins)
         self.renderer = Renderer(self.transcript, form, self.counter, self.protection, provider in USER_FIRST)
         self.plan = Plan()
+        self.keep = Keep()
         self.accounts = Accounts(self.pipeline.price)
         self.memos: dict[str, dict[str, Any]] = {}
-        self.warned: set[str] = set()
         self._view: View | None = None
         self.considered = 0
         self.base: tuple[Any, Any, int] = (None, None, 0)
@@ -81,8 +97,8 @@ class Session:
         then nothing has changed.
         """
         with self._busy:
-            result: View = drive(self._walk(messages, tools, system, plan, now), self._handlers)
-            return result
+            view: View = drive(self._walk(messages, tools, system, plan, now), self._handlers)
+            return view
 
     async def aview(
         self,
@@ -94,11 +110,17 @@ class Session:
         now: float | None = None,
     ) -> View:
         """As `view`; effects are awaited."""
+        async with self._turn():
+            view: View = await adrive(self._walk(messages, tools, system, plan, now), self._async_handlers)
+            return view
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """The session to itself, without holding up the loop meanwhile."""
         while not self._busy.acquire(blocking=False):
             await asyncio.sleep(0.001)
         try:
-            result: View = await adrive(self._walk(messages, tools, system, plan, now), self._handlers)
-            return result
+            yield
         finally:
             self._busy.release()
 
@@ -106,8 +128,12 @@ class Session:
         changed, forked = self._take_in(messages)
         kept = self.plan
         wanted = plan if isinstance(plan, Plan) else Plan.from_dict(plan) if plan is not None else self.plan
+        keeps = self.memory is not None and plan is None
         if wanted != self.plan:
             self.plan, forked = wanted, True
+            self.memos.clear()
+        elif keeps and (yield from self.keep.load(self)):
+            forked = True
             self.memos.clear()
         base = self._measure(tools, system)
         if (
@@ -120,10 +146,9 @@ class Session:
         written = self.renderer.update(self.plan, changed, forked)
         self.accounts.arrive(written, self.renderer.sums, base, now if now is not None else time.monotonic())
         try:
-            yield from deliberate(self, base)
-            fit(self, base)
+            yield from decide(self, base, keeps)
         except BaseException:
-            self.plan = kept
+            self.plan, self.keep = kept, Keep()
             self.accounts.written(self.renderer.update(kept, 0, True))
             raise
         return self._finish(tools, system, base)
@@ -211,31 +236,49 @@ class Session:
         return self._view
 
     def observe(self, reply: Any = None, usage: Any = None) -> None:
-        """After the call: `usage` in the provider's own fields corrects the counting. `reply` may be any host message."""
+        """After the call: `usage` in the provider's own fields corrects the counting. `reply` may be any host message.
+
+        Strategies that look back do so now; what takes long goes on beside the next call. A failure is one warning.
+        """
+        self._note(reply, usage)
+        with self._busy:
+            _after.run(self, "observe", self._handlers, _after.read(self, reply))
+
+    async def aobserve(self, reply: Any = None, usage: Any = None) -> None:
+        """As `observe`."""
+        self._note(reply, usage)
+        async with self._turn():
+            await _after.arun(self, "observe", self._async_handlers, _after.read(self, reply))
+
+    def _note(self, reply: Any, usage: Any) -> None:
         reported = self.accounts.observe(usage if usage is not None else getattr(reply, "usage", None))
         if reported:
             self.counter.calibrate(self.base[2] + self.renderer.tokens, reported)
 
-    async def aobserve(self, reply: Any = None, usage: Any = None) -> None:
-        """As `observe`."""
-        self.observe(reply, usage)
+    def close(self) -> None:
+        """Wait for what was put off, and let the strategies finish. The memory stays open: it belongs to the caller."""
+        self._work.join()
+        with self._busy:
+            _after.run(self, "close", self._handlers)
+        self._work.join()
+
+    async def aclose(self) -> None:
+        """As `close`."""
+        await self._work.ajoin()
+        async with self._turn():
+            await _after.arun(self, "close", self._async_handlers)
+        await self._work.ajoin()
 
     def reopen(self, handle: str) -> str:
-        """What `handle` stands for, exactly: the text or arguments that were cleared; for a span, its messages as JSON."""
-        for edit in self.plan.edits:
-            if isinstance(edit, Clear | Drop | Replace) and edit.handle == handle:
-                if isinstance(edit, Clear) and (message := self.transcript.find(edit.target)) is not None:
-                    calls = (call.arguments for call in message.calls if call.id == edit.call)
-                    return next(calls, message.text)
-                if isinstance(edit, Drop | Replace) and edit.first in self.transcript.position:
-                    parts = [m for step in span_steps(self.transcript, edit) for m in step.messages]
-                    return json.dumps([as_data(raw) for raw in self.transcript.host_objects(parts)], ensure_ascii=False)
-        known = ", ".join(self.renderer.handles()[-5:]) or "none"
-        raise NotFound(f"no handle {handle!r:.60} in this thread; the newest are: {known}")
+        """What `handle` stands for, exactly: the text or arguments that were cleared; for a span, its messages as JSON.
+
+        What neither the plan nor the history has is looked for in the memory's store. Raises `NotFound`.
+        """
+        return drive(reopened(self, handle), self._handlers)  # type: ignore[no-any-return]
 
     async def areopen(self, handle: str) -> str:
         """As `reopen`."""
-        return self.reopen(handle)
+        return await adrive(reopened(self, handle), self._async_handlers)  # type: ignore[no-any-return]
 
     def reopen_tool(self, max_tokens: int = 4000) -> ReopenTool:
         """A tool that gives the model `reopen`, at most `max_tokens` a call; its result is counted like any other."""
