@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ from memctx.errors import NotFound
 from memctx.plan import Plan
 
 if TYPE_CHECKING:
+    from memctx.adapters._items_store import MemctxStore as MemctxStore  # noqa: PLC0414 (to say it is exported)
+    from memctx.adapters._memory import MemoryMiddleware as MemoryMiddleware  # noqa: PLC0414
     from memctx.effects import Generate
     from memctx.pipeline import Pipeline
     from memctx.session import Session
@@ -32,6 +35,16 @@ if TYPE_CHECKING:
 
 KEY = "memctx_plan"
 Place = tuple[str, str]  # thread, and which graph inside it: "" for the outermost
+_ELSEWHERE = {
+    "MemctxStore": "_items_store",
+    "MemoryMiddleware": "_memory",
+}  # loaded when asked for: they need a database
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ELSEWHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"memctx.adapters.{_ELSEWHERE[name]}"), name)
 
 
 class PlanState(TypedDict, total=False):
@@ -153,9 +166,7 @@ class Sessions:
         with self._lock:
             slot = self._slots.get((thread_id, graph))
         if slot is None:
-            raise NotFound(
-                f"no call of thread {thread_id!r} was made in this process, or it is long ago", thread=thread_id
-            )
+            raise NotFound(f"no call of thread {thread_id!r} in this process, or it is long ago", thread=thread_id)
         return slot.session.report()
 
 
