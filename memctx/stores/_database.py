@@ -9,15 +9,17 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from memctx.errors import ConfigError
 from memctx.stores import _engine, _schema
 from memctx.stores._faults import Tries
 from memctx.stores._lock import WriterLock
-from memctx.stores._loops import Loops
+from memctx.stores._loops import Loops, Stop, finished
 from memctx.stores._where import Where
 
 T = TypeVar("T")
@@ -57,19 +59,18 @@ class Database:
                 with conn.begin():
                     return work(conn)
 
-        return self.tried(once)
+        return self.tried(once, write=write)
 
     async def arun(self, work: Work[T], *, write: bool) -> T:
         """The same for a task of an event loop."""
-        options, tries = self._options(write, None), Tries(self.where, self.timeout)
+        tries, interrupt = Tries(self.where, self.timeout, write=write), self.where.dialect == "postgresql"
         while True:
             try:
                 here = await self._loops.here()
+                once = partial(self._atransaction, here.engine, work, write)
                 queue = here.turn(tries.left) if self._alone(write) else nullcontext()
-                async with queue, self._aturn(write, tries.left), here.engine.connect() as conn:
-                    await conn.execution_options(**options)
-                    async with conn.begin():
-                        return await conn.run_sync(work)
+                async with queue, self._aturn(write, tries.left):
+                    return await finished(once, interrupt=interrupt)
             except Exception as cause:
                 fault = cause
             try:  # outside the handler: an error of ours must not carry the driver's text along
@@ -78,9 +79,18 @@ class Database:
                 del fault
             await asyncio.sleep(wait)
 
-    def tried(self, once: Callable[[Tries], T]) -> T:
+    async def _atransaction(self, engine: AsyncEngine, work: Work[T], write: bool, stop: Stop) -> T:
+        async with engine.connect() as conn:
+            await conn.execution_options(**self._options(write, None))
+            async with conn.begin() as transaction:
+                answer = await conn.run_sync(work)
+                if stop.asked:
+                    await transaction.rollback()
+            return answer
+
+    def tried(self, once: Callable[[Tries], T], *, write: bool = True) -> T:
         """Call `once` until it succeeds, fails for good, or the time is up."""
-        tries = Tries(self.where, self.timeout)
+        tries = Tries(self.where, self.timeout, write=write)
         while True:
             try:
                 return once(tries)

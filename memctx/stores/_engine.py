@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import Any
 
 from sqlalchemy import AsyncAdaptedQueuePool, Connection, Engine, QueuePool, create_engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from memctx.stores._faults import as_json
 from memctx.stores._where import Where
 
 WRITE = "memctx_write"  # the execution option that tells a writing transaction from a reading one
@@ -62,7 +62,7 @@ def _settings(where: Where, timeout: float, pool: int) -> dict[str, Any]:
         "pool_timeout": timeout,
         "pool_pre_ping": where.dialect == "postgresql",
         "hide_parameters": True,  # an error's text must not hold what users said
-        "json_serializer": partial(json.dumps, allow_nan=False, separators=(",", ":")),
+        "json_serializer": as_json,
         "connect_args": connect,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from typing import Any
@@ -15,14 +16,24 @@ from memctx.stores._where import Where
 BUSY, LOCKED, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB = 5, 6, 8, 10, 11, 13, 14, 26
 # PostgreSQL's SQLSTATEs, appendix A of its manual: serialization failure, deadlock, lock not available
 PASSING = {"40001", "40P01", "55P03"}
+READONLY_STATE = "25006"
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.5  # seconds
+
+
+def as_json(value: Any) -> str:
+    """What a JSON column holds: JSON as others read it, so no NaN; all ASCII, so that any Python text can be in it."""
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as cause:
+        raise ConfigError(f"a value cannot be stored as JSON: {cause}", code="not_json") from None
 
 
 class Tries:
     """How often and until when a transaction is tried again: full jitter, doubling, bounded by a deadline."""
 
-    def __init__(self, where: Where, timeout: float) -> None:
+    def __init__(self, where: Where, timeout: float, *, write: bool) -> None:
         self._where = where
+        self._write = write
         self._timeout = timeout
         self._end = time.monotonic() + timeout
         self._ceiling = FIRST_PAUSE
@@ -38,7 +49,7 @@ class Tries:
         Call it outside the handler: an error raised here must not carry the driver's, whose text may hold a password.
         """
         if not passing(fault):
-            raise explained(fault, self._where)
+            raise explained(fault, self._where, write=self._write)
         if not self.left:
             text = f"{self._where} stayed busy for {self._timeout:g} s: another writer holds it; try again, or later"
             raise StoreError(text, code="store_busy", seconds=self._timeout)
@@ -54,15 +65,19 @@ def passing(fault: BaseException) -> bool:
     return _sqlite_code(fault) in {BUSY, LOCKED} or _sqlstate(fault) in PASSING
 
 
-def explained(fault: BaseException, where: Where) -> BaseException:
+def explained(fault: BaseException, where: Where, *, write: bool) -> BaseException:
     """A database's fault as ours; what is not a fault of the store (a work function's own error) comes back as it is."""
     if isinstance(fault, exc.TimeoutError):
         text = f"every connection to {where} was in use for too long: raise `pool`, or hold transactions shorter"
         return StoreError(text, code="store_busy")
-    if isinstance(fault, exc.StatementError) and isinstance(fault.orig, TypeError | ValueError):
-        return ConfigError(f"a value cannot be stored: {fault.orig}", code="not_json")
+    if isinstance(fault, UnicodeEncodeError):
+        return ConfigError(f"a text cannot be stored: {fault.reason} at character {fault.start}", code="bad_value")
+    if isinstance(fault, exc.StatementError) and isinstance(fault.orig, MemctxError):
+        return fault.orig
     if not isinstance(fault, exc.DBAPIError) or isinstance(fault, exc.IntegrityError | exc.ProgrammingError):
         return fault
+    if _sqlite_code(fault) == READONLY or _sqlstate(fault) == READONLY_STATE:
+        return _readonly(where, write)
     if isinstance(fault, exc.DataError):
         return ConfigError(f"a value cannot be stored: {_hidden(str(fault.orig), where)}", code="bad_value")
     return _by_sqlite_code(fault, where) or _by_kind(fault, where)
@@ -76,13 +91,19 @@ def _by_sqlite_code(fault: exc.DBAPIError, where: Where) -> MemctxError | None:
     if code == FULL:
         text = f"no space left for {where}: nothing of this transaction was stored; free space and try again"
         return StoreError(text, code="store_full", path=str(where))
-    if code in {READONLY, CANTOPEN}:
-        text = f"{where} cannot be written ({said}): give a path that this user may write"
+    if code == CANTOPEN:
+        text = f"{where} cannot be opened ({said}): give a path that this user may write"
         return ConfigError(text, field="where", path=str(where))
     if code == IOERR:
         text = f"reading or writing {where} failed ({said}): nothing of this transaction was stored; look at the disk"
         return StoreError(text, code="store_io", path=str(where))
     return None
+
+
+def _readonly(where: Where, write: bool) -> ConfigError:
+    if not write:
+        return ConfigError("a function given to `read` writes: give it to `write`", code="read_only")
+    return ConfigError(f"{where} is read-only: give a place that this user may write", field="where", path=str(where))
 
 
 def _by_kind(fault: exc.DBAPIError, where: Where) -> MemctxError:

@@ -30,7 +30,8 @@ class Here:
     @asynccontextmanager
     async def turn(self, timeout: float) -> AsyncIterator[None]:
         try:
-            await asyncio.wait_for(self.turns.acquire(), timeout)
+            async with asyncio.timeout(timeout):
+                await self.turns.acquire()
         except TimeoutError:
             raise busy(timeout) from None
         try:
@@ -91,13 +92,26 @@ class Loops:
                 self._here.popitem()[1].cut()
 
 
-async def finished(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work`. If the caller is cancelled, `work` is cancelled once and left to roll back before the caller goes on."""
-    task = asyncio.ensure_future(work)
+class Stop:
+    """Asked of a transaction whose caller was cancelled: to end with a rollback and not with a commit."""
+
+    asked = False
+
+
+async def finished(run: Callable[[Stop], Coroutine[Any, Any, T]], *, interrupt: bool) -> T:
+    """Run a transaction; if the caller is cancelled, it is rolled back before the caller goes on.
+
+    `interrupt`: cancel the statement under way too. aiosqlite cannot: its thread goes on, SQLAlchemy drops the connection, and
+    SQLite keeps a dropped connection's lock for as long as a cursor of it is in memory. There, a statement is waited for.
+    """
+    stop = Stop()
+    task = asyncio.ensure_future(run(stop))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        task.cancel()
+        stop.asked = True
+        if interrupt:
+            task.cancel()
         while not task.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([task])

@@ -21,7 +21,6 @@ from sqlalchemy import Connection
 from memctx.errors import ConfigError, StoreError
 from memctx.stores import _rows, _schema
 from memctx.stores._database import Database
-from memctx.stores._loops import finished
 from memctx.stores._where import located
 
 T = TypeVar("T")
@@ -56,6 +55,11 @@ class SqlStore:
         """`sqlite` or `postgresql`."""
         return self._db.where.dialect
 
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file; None in memory and on a server."""
+        return self._db.where.file
+
     def __repr__(self) -> str:
         return f"SqlStore({str(self._db.where)!r})"
 
@@ -75,11 +79,11 @@ class SqlStore:
 
     async def awrite(self, work: Work[T]) -> T:
         """As `write`. Cancelled: the transaction is undone before the caller goes on, unless it was committed already."""
-        return await finished(self._db.arun(self._checked(work), write=True))
+        return await self._db.arun(self._checked(work), write=True)
 
     async def aread(self, work: Work[T]) -> T:
         """As `read`."""
-        return await finished(self._db.arun(self._checked(work), write=False))
+        return await self._db.arun(self._checked(work), write=False)
 
     # Rows
 
