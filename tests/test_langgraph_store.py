@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -259,7 +259,7 @@ def test_a_new_value_keeps_the_time_of_creation(store: MemctxStore) -> None:
 def test_a_batch_reads_first_and_the_last_put_counts(where: str) -> None:
     with MemctxStore(where) as store:
         store.put(("a",), "k", {"n": 0})
-        ops = [
+        ops: list[Any] = [
             PutOp(("a",), "k", {"n": 1}), GetOp(("a",), "k"), PutOp(("a",), "k", {"n": 2}),
             SearchOp(("a",)), PutOp(("b",), "k", {"n": 1}), PutOp(("b",), "k", None), ListNamespacesOp(),
         ]  # fmt: skip
@@ -283,7 +283,7 @@ def test_values_come_back_as_they_were(where: str) -> None:
 
 def test_everything_awaited(where: str) -> None:
     async def walk() -> None:
-        async with MemctxStore(where, index={**INDEX, "embed": aembed}) as store:
+        async with MemctxStore(where, index=cast("Any", {**INDEX, "embed": aembed})) as store:
             await asyncio.gather(*(store.aput(("d", f"u{i}"), "k", {"text": f"item {i}", "n": i}) for i in range(10)))
             assert len(await store.asearch(("d",), limit=99)) == 10
             hit = (await store.asearch(("d",), query="item 7", limit=1))[0]
@@ -304,7 +304,7 @@ def test_found_by_meaning_in_each_listed_field() -> None:
         store.put(("d",), "two", {"title": "old town"})
         store.put(("d",), "hidden", {"title": "blue whale"}, index=False)
         store.put(("d",), "other", {"title": "x", "body": "wild goose"}, index=["body"])
-        found = [(hit.key, hit.score) for hit in store.search(("d",), query="blue whale")]
+        found: list[Any] = [(hit.key, hit.score) for hit in store.search(("d",), query="blue whale")]
         assert found[0] == ("one", pytest.approx(1))
         assert found[-1] == ("hidden", None)
         assert store.search(("d",), query="wild goose")[0].key == "other"
@@ -321,12 +321,13 @@ def test_vectors_that_cannot_be_are_refused_and_nothing_is_stored() -> None:
         lambda texts: ["x"],
     ]
     for maker in bad:
-        with MemctxStore(index={"dims": DIM, "embed": maker, "fields": ["text"]}) as store:
+        index: Any = {"dims": DIM, "embed": maker, "fields": ["text"]}
+        with MemctxStore(index=index) as store:
             with pytest.raises(EmbeddingError):
                 store.put(("a",), "k", {"text": "x"})
             assert store.get(("a",), "k") is None
     with pytest.raises(ConfigError, match="dims"):
-        MemctxStore(index={"embed": embed})
+        MemctxStore(index=cast("Any", {"embed": embed}))
 
 
 @pytest.mark.parametrize("asynchronously", [False, True])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, insert, or_, select, update
 
 from memctx.stores._rows import inserting
 from memctx.stores._tables import document, item_vector
@@ -39,6 +39,19 @@ class Put:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """An item as it is kept. `created`, `updated`: seconds since 1970; `ttl`: minutes."""
+
+    id: int
+    scope: str
+    key: str
+    value: dict[str, Any]
+    ttl: float | None
+    created: float
+    updated: float
+
+
+@dataclass(frozen=True, slots=True)
 class Near:
     """A query's vector, of length one, and whose vectors it can be compared with."""
 
@@ -57,40 +70,40 @@ def there(within: Range, now: float) -> ColumnElement[bool]:
     return and_(document.c.kind == KIND, alive, *_inside(document.c.scope, within))
 
 
-def get(conn: Connection, keys: Iterable[Key], now: float) -> dict[Key, Row[Any]]:
+def get(conn: Connection, keys: Iterable[Key], now: float) -> dict[Key, Kept]:
     """The items under these keys."""
-    found: dict[Key, Row[Any]] = {}
+    found: dict[Key, Kept] = {}
     for scope, names in _by_scope(keys).items():
         for some in _chunks(names):
             where = and_(there(("", ""), now), document.c.scope == scope, document.c.name.in_(some))
-            found.update(((row.scope, row.name), row) for row in conn.execute(select(*_SHOWN).where(where)))
+            found.update(((row.scope, row.name), _kept(row)) for row in conn.execute(select(*_SHOWN).where(where)))
     return found
 
 
 def search(
     conn: Connection, within: Range, now: float, passes: Passes, limit: int, offset: int
-) -> list[tuple[Row[Any], float | None]]:
+) -> list[tuple[Kept, float | None]]:
     """Items in the order in which they were first put."""
     if passes is None:
         query = select(*_SHOWN).where(there(within, now)).order_by(document.c.id).limit(limit).offset(offset)
-        return [(row, None) for row in conn.execute(query)]
-    return [(row, None) for row in islice(_passing(conn, within, now, passes), offset, offset + limit)]
+        return [(_kept(row), None) for row in conn.execute(query)]
+    return [(item, None) for item in islice(_passing(conn, within, now, passes), offset, offset + limit)]
 
 
 def ranked(
     conn: Connection, within: Range, now: float, passes: Passes, near: Near, limit: int, offset: int
-) -> list[tuple[Row[Any], float | None]]:
+) -> list[tuple[Kept, float | None]]:
     """Items by the best of their vectors, then those without a vector in the order put."""
     allowed = None
     if passes is not None:
-        allowed = {row.id: row for row in _passing(conn, within, now, passes)}
+        allowed = {item.id: item for item in _passing(conn, within, now, passes)}
     best = _best(conn, within, now, near, allowed)
     chosen = best[offset : offset + limit]
-    rows = _by_id(conn, [item for item, _ in chosen]) if allowed is None else allowed
-    found: list[tuple[Row[Any], float | None]] = [(rows[item], score) for item, score in chosen]
+    items = _by_id(conn, [number for number, _ in chosen]) if allowed is None else allowed
+    found: list[tuple[Kept, float | None]] = [(items[number], score) for number, score in chosen]
     if len(found) < limit:
         skip = max(offset - len(best), 0)
-        found += [(row, None) for row in _unranked(conn, within, now, near, allowed, skip, limit - len(found))]
+        found += [(item, None) for item in _unranked(conn, within, now, near, allowed, skip, limit - len(found))]
     return found
 
 
@@ -128,9 +141,9 @@ def remove(conn: Connection, keys: Iterable[Key]) -> None:
             conn.execute(delete(document).where(mine))
 
 
-def touch(conn: Connection, rows: Iterable[Row[Any]], now: float) -> None:
+def touch(conn: Connection, items: Iterable[Kept], now: float) -> None:
     """Start the time to live of these items again, where they have one and are still there."""
-    later = [{"item": row.id, "at": _expiry(row.data["ttl"], now)} for row in rows if row.data["ttl"] is not None]
+    later = [{"item": item.id, "at": _expiry(item.ttl, now)} for item in items if item.ttl is not None]
     if later:
         alive = and_(document.c.id == bindparam("item"), document.c.expires > now)
         conn.execute(update(document).where(alive).values(expires=bindparam("at")), later)
@@ -143,9 +156,13 @@ def sweep(conn: Connection, within: Range, now: float) -> int:
     return conn.execute(delete(document).where(document.c.id.in_(some))).rowcount
 
 
-def _passing(conn: Connection, within: Range, now: float, passes: Callable[[Any], bool]) -> Iterator[Row[Any]]:
+def _passing(conn: Connection, within: Range, now: float, passes: Callable[[Any], bool]) -> Iterator[Kept]:
     with conn.execute(select(*_SHOWN).where(there(within, now)).order_by(document.c.id)) as rows:
-        yield from (row for row in rows if passes(row.data["value"]))
+        yield from (_kept(row) for row in rows if passes(row.data["value"]))
+
+
+def _kept(row: Any) -> Kept:
+    return Kept(row.id, row.scope, row.name, row.data["value"], row.data["ttl"], row.created, row.updated)
 
 
 def _inside(column: ColumnElement[str], within: Range) -> tuple[ColumnElement[bool], ...]:
@@ -190,20 +207,20 @@ def _best(
 
 def _unranked(
     conn: Connection, within: Range, now: float, near: Near, allowed: Mapping[int, Any] | None, skip: int, most: int
-) -> list[Row[Any]]:
+) -> list[Kept]:
     of_mine = and_(item_vector.c.embedder == near.embedder, *_inside(item_vector.c.scope, within))
     having = select(item_vector.c.document).where(of_mine)
     if allowed is not None:
         have = set(conn.scalars(having))
-        return list(islice((row for item, row in allowed.items() if item not in have), skip, skip + most))
+        return list(islice((item for number, item in allowed.items() if number not in have), skip, skip + most))
     query = select(*_SHOWN).where(there(within, now), document.c.id.not_in(having)).order_by(document.c.id)
-    return list(conn.execute(query.limit(most).offset(skip)))
+    return [_kept(row) for row in conn.execute(query.limit(most).offset(skip))]
 
 
-def _by_id(conn: Connection, ids: Sequence[int]) -> dict[int, Row[Any]]:
-    found: dict[int, Row[Any]] = {}
+def _by_id(conn: Connection, ids: Sequence[int]) -> dict[int, Kept]:
+    found: dict[int, Kept] = {}
     for some in _chunks(ids):
-        found.update((row.id, row) for row in conn.execute(select(*_SHOWN).where(document.c.id.in_(some))))
+        found.update((row.id, _kept(row)) for row in conn.execute(select(*_SHOWN).where(document.c.id.in_(some))))
     return found
 
 

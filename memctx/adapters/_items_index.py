@@ -82,7 +82,7 @@ class Index:
             )
             raise EmbeddingError(text, embedder=self.name, expected=self.dim)
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        return rows / np.where(lengths > 0, lengths, 1)
+        return (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
 def index_of(config: IndexConfig | None, default: Embedder | None) -> Index | None:

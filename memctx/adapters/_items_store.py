@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from langgraph.store.base import (
     NOT_PROVIDED,
@@ -26,9 +26,10 @@ from langgraph.store.base import (
     SearchOp,
     TTLConfig,
 )
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from memctx.adapters import _items as rows
+from memctx.adapters._items import Kept
 from memctx.adapters._items_index import index_of
 from memctx.adapters._items_plan import Batch, Search, labels, minutes, planned
 from memctx.scope import below, parts, scope
@@ -37,7 +38,6 @@ from memctx.stores.sql import SqlStore
 if TYPE_CHECKING:
     from memctx.memory import Memory
 
-Touched = list[Row[Any]]
 _NONE: tuple[list[bytes], list[Any]] = ([], [])
 
 
@@ -62,16 +62,16 @@ class MemctxStore(BaseStore):
         clock: Callable[[], float] | None = None,
     ) -> None:
         super().__init__()
-        own = isinstance(store, str | Path)
-        memory = None if own or isinstance(store, SqlStore) else store
-        self.store: SqlStore = SqlStore(store) if own else memory.store if memory else store
+        self._owns = isinstance(store, str | Path)
+        database = SqlStore(store) if isinstance(store, str | Path) else store
+        memory = None if isinstance(database, SqlStore) else database
+        self.store = database if isinstance(database, SqlStore) else database.store
         self.ttl_config = ttl
         minutes((ttl or {}).get("default_ttl"))
         self.index = index_of(index, memory.embedder if memory else None)
         self._base = parts(scope(*labels(under))) if under else ()
         self._range = below(scope(*self._base)) if under else ("", "")
         self._clock = clock or (memory.clock if memory else time.time)
-        self._owns = own
 
     # -- what LangGraph calls ----------------------------------------------------------------------------------------
 
@@ -110,22 +110,22 @@ class MemctxStore(BaseStore):
 
     def _run(
         self, batch: Batch, vectors: tuple[list[bytes], list[Any]], conn: Connection
-    ) -> tuple[list[Result], Touched]:
+    ) -> tuple[list[Result], list[Kept]]:
         now = self._clock()
         results: list[Result] = [None] * batch.size
-        touched: Touched = []
+        touched: list[Kept] = []
         found = rows.get(conn, (key for key, _ in batch.gets.values()), now) if batch.gets else {}
         for place, (key, refresh) in batch.gets.items():
-            if (row := found.get(key)) is not None:
-                results[place] = Item(**self._shown(row))
-                touched += [row] if refresh else []
+            if (item := found.get(key)) is not None:
+                results[place] = Item(**self._shown(item))
+                touched += [item] if refresh else []
         for place, asked in batch.searches.items():
             hits = self._search(conn, asked, vectors[1], now)
-            results[place] = [SearchItem(**self._shown(row), score=score) for row, score in hits]
-            touched += [row for row, _ in hits] if asked.refresh else []
+            results[place] = [SearchItem(**self._shown(item), score=score) for item, score in hits]
+            touched += [item for item, _ in hits] if asked.refresh else []
         for place, listing in batch.listings.items():
             results[place] = listing.of(rows.namespaces(conn, listing.within, now), len(self._base))
-        touched = [row for row in touched if row.data["ttl"] is not None]
+        touched = [item for item in touched if item.ttl is not None]
         if batch.puts:
             rows.touch(conn, touched, now)
             self._put(conn, batch, vectors[0], now)
@@ -133,7 +133,7 @@ class MemctxStore(BaseStore):
 
     def _search(
         self, conn: Connection, asked: Search, queries: list[Any], now: float
-    ) -> list[tuple[Row[Any], float | None]]:
+    ) -> list[tuple[Kept, float | None]]:
         if asked.query is None or self.index is None:
             return rows.search(conn, asked.within, now, asked.passes, asked.limit, asked.offset)
         near = rows.Near(self.index.name, queries[asked.query])
@@ -146,29 +146,29 @@ class MemctxStore(BaseStore):
         if kept:
             rows.put(conn, kept, vectors, self.index.name if self.index else "", now)
 
-    def _touch(self, touched: Touched, conn: Connection) -> None:
+    def _touch(self, touched: list[Kept], conn: Connection) -> None:
         rows.touch(conn, touched, self._clock())
 
-    def _shown(self, row: Row[Any]) -> dict[str, Any]:
+    def _shown(self, item: Kept) -> dict[str, Any]:
         return {
-            "namespace": parts(row.scope)[len(self._base) :],
-            "key": row.name,
-            "value": row.data["value"],
-            "created_at": datetime.fromtimestamp(row.created, UTC),
-            "updated_at": datetime.fromtimestamp(row.updated, UTC),
+            "namespace": parts(item.scope)[len(self._base) :],
+            "key": item.key,
+            "value": item.value,
+            "created_at": datetime.fromtimestamp(item.created, UTC),
+            "updated_at": datetime.fromtimestamp(item.updated, UTC),
         }
 
     # -- what hosts call: LangGraph's own methods refuse a dot in a label before a store is asked --------------------
 
     def get(self, namespace: tuple[str, ...], key: str, *, refresh_ttl: bool | None = None) -> Item | None:
         """The item under a key, or None."""
-        found: Any = self.batch([GetOp(namespace, str(key), self._refresh(refresh_ttl))])[0]
-        return found
+        op = GetOp(namespace, str(key), self._refresh(refresh_ttl))
+        return cast("Item | None", self.batch([op])[0])
 
     async def aget(self, namespace: tuple[str, ...], key: str, *, refresh_ttl: bool | None = None) -> Item | None:
         """As `get`."""
-        found: Any = (await self.abatch([GetOp(namespace, str(key), self._refresh(refresh_ttl))]))[0]
-        return found
+        op = GetOp(namespace, str(key), self._refresh(refresh_ttl))
+        return cast("Item | None", (await self.abatch([op]))[0])
 
     def search(
         self,
@@ -183,8 +183,7 @@ class MemctxStore(BaseStore):
     ) -> list[SearchItem]:
         """Items in and below a namespace: nearest to `query` first, else in the order first put."""
         op = SearchOp(namespace_prefix, filter, limit, offset, query, self._refresh(refresh_ttl))
-        found: Any = self.batch([op])[0]
-        return found
+        return cast("list[SearchItem]", self.batch([op])[0])
 
     async def asearch(
         self,
@@ -199,8 +198,7 @@ class MemctxStore(BaseStore):
     ) -> list[SearchItem]:
         """As `search`."""
         op = SearchOp(namespace_prefix, filter, limit, offset, query, self._refresh(refresh_ttl))
-        found: Any = (await self.abatch([op]))[0]
-        return found
+        return cast("list[SearchItem]", (await self.abatch([op]))[0])
 
     def put(
         self,
@@ -244,8 +242,8 @@ class MemctxStore(BaseStore):
         offset: int = 0,
     ) -> list[tuple[str, ...]]:
         """Namespaces that have an item, sorted; `*` in `prefix` or `suffix` stands for one label."""
-        found: Any = self.batch([_listing(prefix, suffix, max_depth, limit, offset)])[0]
-        return found
+        op = _listing(prefix, suffix, max_depth, limit, offset)
+        return cast("list[tuple[str, ...]]", self.batch([op])[0])
 
     async def alist_namespaces(
         self,
@@ -257,8 +255,8 @@ class MemctxStore(BaseStore):
         offset: int = 0,
     ) -> list[tuple[str, ...]]:
         """As `list_namespaces`."""
-        found: Any = (await self.abatch([_listing(prefix, suffix, max_depth, limit, offset)]))[0]
-        return found
+        op = _listing(prefix, suffix, max_depth, limit, offset)
+        return cast("list[tuple[str, ...]]", (await self.abatch([op]))[0])
 
     def _refresh(self, given: bool | None) -> bool:
         return (self.ttl_config or {}).get("refresh_on_read", True) if given is None else given

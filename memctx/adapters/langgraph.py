@@ -35,10 +35,7 @@ if TYPE_CHECKING:
 
 KEY = "memctx_plan"
 Place = tuple[str, str]  # thread, and which graph inside it: "" for the outermost
-_ELSEWHERE = {
-    "MemctxStore": "_items_store",
-    "MemoryMiddleware": "_memory",
-}  # loaded when asked for: they need a database
+_ELSEWHERE = {"MemctxStore": "_items_store", "MemoryMiddleware": "_memory"}  # not loaded here: they need a database
 
 
 def __getattr__(name: str) -> Any:
