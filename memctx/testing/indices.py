@@ -1,0 +1,349 @@
+"""What every vector index keeps to. Give the fixture `make` a function that opens an empty one, and subclass `IndexTests`."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from memctx.errors import EmbeddingError, FilterError, LimitError, ScopeError, StoreError
+from memctx.scope import scope
+from memctx.stores import Batch, VectorIndex
+from memctx.stores.exact import ExactIndex
+
+DIM = 8
+NEIGHBOURS = [  # scopes that a careless filter takes for one another
+    scope(*parts)
+    for parts in (("acme",), ("acme", "ana"), ("acme", "Ana"), ("acme", "an"), ("acme", "ana", "1"), ("acme_", "ana"))
+] + [scope(*parts) for parts in (("acm%", "ana"), ("acme/ana",), ("acme.ana",), ("acme", "*"), ("аcme", "ana"))]
+ANA = NEIGHBOURS[1]
+
+Make = Callable[[int], VectorIndex]
+
+
+def unit(count: int, dim: int = DIM, seed: int = 0) -> Any:
+    """Random rows of length one, float32."""
+    rows = np.random.default_rng(seed).standard_normal((count, dim)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def batch(name: str, ids: Any, seed: int = 0, dim: int = DIM) -> Batch:
+    """Random rows under these ids."""
+    numbers = np.asarray(list(ids), np.int64)
+    return Batch(name, numbers, unit(len(numbers), dim, seed))
+
+
+def agree(got: tuple[Any, Any], exact: tuple[Any, Any], least: float = 1.0) -> None:
+    """The same rows by score: equal ones may be in another order. `least`: recall that is enough."""
+    assert got[0].shape == exact[0].shape
+    assert ((got[0] < 0) == (exact[0] < 0)).all(), "as many rows as there are"
+    assert (np.isneginf(got[1]) == (got[0] < 0)).all()
+    finite = np.where(np.isfinite(got[1]), got[1], -9)
+    assert (np.diff(finite, axis=1) <= 1e-6).all(), "best first"
+    for ids in got[0]:
+        assert len(set(ids[ids > 0].tolist())) == (ids > 0).sum(), "no row twice"
+    reached = finite >= np.where(np.isfinite(exact[1]), exact[1], -9) - 1e-5
+    assert reached.mean() >= least, f"recall {reached.mean():.3f}"
+
+
+class IndexTests:
+    """Promises of an index, each held against exact search."""
+
+    least: ClassVar[float] = 1.0  # recall; below one for an index that is not exact
+    steps: ClassVar[int] = 25  # of the state machine; it runs `examples` times
+    examples: ClassVar[int] = 20
+    turns: ClassVar[int] = 15  # of each writer in the test of concurrency
+
+    @pytest.fixture
+    def make(self) -> Make:
+        raise NotImplementedError("give the fixture `make` a function: dim -> an empty index")
+
+    @pytest.fixture
+    def index(self, make: Make) -> Iterator[VectorIndex]:
+        made = make(DIM)
+        yield made
+        made.close()
+
+    def test_answers_as_exact_search(self, index: VectorIndex) -> None:
+        rows, exact = batch(ANA, range(1, 301)), ExactIndex(DIM)
+        for each in (index, exact):
+            each.add(rows)
+        for k in (1, 10, 300, 500):
+            agree(index.search(unit(7, seed=1), k, ANA), exact.search(unit(7, seed=1), k, ANA), self.least)
+        assert index.search(rows.vectors[4:5], 1, ANA)[0].tolist() == [[5]]
+
+    def test_only_some_ids(self, index: VectorIndex) -> None:
+        rows, exact = batch(ANA, range(1, 201)), ExactIndex(DIM)
+        for each in (index, exact):
+            each.add(rows)
+        for only in ([3], range(1, 201, 2), range(150, 400), [999], []):
+            ids = np.asarray(list(only), np.int64)
+            for count in (1, 30):
+                queries = unit(count, seed=2)
+                agree(index.search(queries, 5, ANA, only=ids), exact.search(queries, 5, ANA, only=ids), self.least)
+
+    def test_a_row_is_replaced_and_removed(self, index: VectorIndex) -> None:
+        index.add(batch(ANA, [7, 3, 5]))
+        index.add(batch(ANA, [3, 9], seed=4))
+        assert index.count(ANA) == 4
+        assert index.search(unit(1, seed=4), 1, ANA)[0][0, 0] == 3
+        assert index.remove(ANA, [3, 4, 3]) == 1
+        assert index.remove(ANA, []) == 0
+        assert set(index.search(unit(1), 9, ANA)[0][0].tolist()) == {5, 7, 9, -1}
+        index.add(batch(ANA, [3], seed=4))
+        assert index.search(unit(1, seed=4), 1, ANA)[0][0, 0] == 3
+        assert index.count() == 4
+
+    def test_tenants_see_their_own_rows_only(self, index: VectorIndex) -> None:
+        for place, name in enumerate(NEIGHBOURS):
+            index.add(batch(name, range(1 + 10 * place, 6 + 10 * place), seed=1))  # the very same vectors
+        for place, name in enumerate(NEIGHBOURS):
+            ids = index.search(unit(3, seed=1), 50, name)[0]
+            assert set(ids[ids > 0].tolist()) == set(range(1 + 10 * place, 6 + 10 * place))
+            others = np.arange(1, 200)
+            among = index.search(unit(3, seed=1), 50, name, only=others)[0]
+            assert set(among[among > 0].tolist()) == set(range(1 + 10 * place, 6 + 10 * place))
+        assert index.remove(ANA, list(range(1, 200))) == 5
+        assert index.count() == 5 * (len(NEIGHBOURS) - 1)
+
+    def test_tenants_are_dropped_with_all_below(self, index: VectorIndex) -> None:
+        for place, name in enumerate(NEIGHBOURS):
+            index.add(batch(name, [place + 1]))
+        below = [name for name in NEIGHBOURS if name.startswith(ANA)]
+        assert index.drop(ANA) == len(below) == 2
+        assert [index.count(name) for name in NEIGHBOURS] == [int(name not in below) for name in NEIGHBOURS]
+        assert index.drop(NEIGHBOURS[0]) == 4
+        assert index.drop("nobody/") == 0
+
+    def test_nothing_there(self, index: VectorIndex) -> None:
+        ids, scores = index.search(unit(2), 3, ANA)
+        assert ids.tolist() == [[-1] * 3] * 2
+        assert np.isneginf(scores).all()
+        assert index.search(unit(0), 3, ANA)[0].shape == (0, 3)
+        index.add(Batch(ANA, np.empty(0, np.int64), unit(0)))
+        assert index.count() == index.count(ANA) == index.remove(ANA, [1]) == 0
+
+    def test_numbers_are_converted(self, index: VectorIndex) -> None:
+        rows = unit(6)
+        forms: list[Any] = [rows.astype(np.float64), rows.astype(np.float16), rows.astype(">f4"), rows.tolist()]
+        forms += [np.asfortranarray(rows), np.repeat(rows, 2, axis=0)[::2], (rows * 100).astype(np.int32)]
+        for place, form in enumerate(forms):
+            index.add(Batch(f"{place}/", [1, 2, 3, 4, 5, 6], form))  # type: ignore[arg-type]
+            ids, _ = index.search(form, 1, f"{place}/")
+            if np.asarray(form).dtype.kind == "f":
+                assert ids[:, 0].tolist() == [1, 2, 3, 4, 5, 6]
+        mine = rows.copy()
+        index.add(Batch(ANA, np.arange(1, 7), mine))
+        mine[:] = -1
+        assert index.search(rows[:1], 1, ANA)[1][0, 0] == pytest.approx(1)
+
+    @pytest.mark.parametrize(
+        "vectors",
+        [
+            unit(2, DIM + 1), unit(2).ravel(), unit(2)[None], [[1.0] * DIM, [1.0]], [["a"] * DIM] * 2,
+            np.full((2, DIM), np.nan), np.full((2, DIM), np.inf), np.zeros((2, DIM)), np.full((2, DIM), 1e300),
+            unit(2) * 1j, np.ones((2, DIM), bool), unit(1), unit(3), None, object(),
+        ],
+        ids=lambda value: f"{type(value).__name__}{getattr(value, 'shape', '')}{getattr(value, 'dtype', '')}",
+    )  # fmt: skip
+    def test_bad_vectors_change_nothing(self, index: VectorIndex, vectors: Any) -> None:
+        index.add(batch(ANA, [1, 2]))
+        with pytest.raises(EmbeddingError):
+            index.add(Batch(ANA, np.array([2, 3]), vectors))
+        with pytest.raises(EmbeddingError):
+            index.rebuild([batch(ANA, [8]), Batch(ANA, np.array([2, 3]), vectors)])
+        assert index.verify([batch(ANA, [1, 2])]) == []
+        if getattr(vectors, "shape", ()) not in {(1, DIM), (3, DIM)}:
+            with pytest.raises(EmbeddingError):
+                index.search(vectors, 1, ANA)
+
+    @pytest.mark.parametrize(
+        "ids", [[0, 1], [-1, 2], [4, 4], [1, 2**63], [1.0, 2.0], ["1", "2"], [[1, 2]], [True, False]]
+    )
+    def test_bad_ids_change_nothing(self, index: VectorIndex, ids: Any) -> None:
+        with pytest.raises(EmbeddingError):
+            index.add(Batch(ANA, ids, unit(2)))
+        with pytest.raises(EmbeddingError):
+            index.add(Batch(ANA, np.asarray(ids), unit(2)))
+        assert index.count() == 0
+        top = 2**63 - 1
+        index.add(Batch(ANA, np.array([1, top]), unit(2)))
+        assert index.search(unit(2)[1:], 1, ANA)[0].tolist() == [[top]]
+
+    def test_bad_questions(self, index: VectorIndex) -> None:
+        index.add(batch(ANA, [1]))
+        for k in (0, -1, 1.5, "3", None):
+            with pytest.raises(FilterError):
+                index.search(unit(1), k, ANA)  # type: ignore[arg-type]
+        with pytest.raises(LimitError):
+            index.search(unit(1), 10**9, ANA)
+        for name in ("", "acme", None, "/"):
+            with pytest.raises(ScopeError):
+                index.search(unit(1), 1, name)  # type: ignore[arg-type]
+            with pytest.raises(ScopeError):
+                index.drop(name)  # type: ignore[arg-type]
+
+    def test_rebuild_and_verify(self, index: VectorIndex) -> None:
+        index.add(batch("old/", [1, 2]))
+        index.applied = 12
+        new = [batch(ANA, range(1, 40)), batch(ANA, range(40, 60), seed=1), batch("b/", [1])]
+        index.rebuild(iter(new))
+        assert index.applied == 12
+        assert index.count() == 60
+        assert index.verify(iter(new)) == []
+        agree(index.search(unit(3), 5, ANA), self._exact(new).search(unit(3), 5, ANA), self.least)
+        index.remove(ANA, [7])
+        index.add(batch("b/", [1, 5], seed=9))
+        found = index.verify(new)
+        assert len(found) == 3, found
+        assert all("scope" in sentence for sentence in found)
+
+    async def test_async_answers_the_same(self, index: VectorIndex) -> None:
+        index.add(batch(ANA, range(1, 101)))
+        asked = [(unit(1 + place % 3, seed=place), 3 + place % 2) for place in range(40)]
+        answers = await asyncio.gather(*(index.asearch(queries, k, ANA) for queries, k in asked))
+        for (queries, k), answer in zip(asked, answers, strict=True):
+            agree(answer, index.search(queries, k, ANA), self.least)
+        with pytest.raises(EmbeddingError):
+            await index.asearch(unit(1, DIM + 1), 1, ANA)
+
+    def test_concurrency_of_threads_and_loops(self, index: VectorIndex) -> None:
+        crowd = Crowd(index, self.turns)
+        with ThreadPoolExecutor(8) as pool:
+            readers = [pool.submit(crowd.read, place) for place in (0, 50)]
+            readers += [pool.submit(asyncio.run, crowd.ask(place)) for place in (9, 99)]
+            for writer in [pool.submit(crowd.write, seed) for seed in (1, 2, 3)]:
+                writer.result(60)
+            crowd.stop.set()
+            for reader in readers:
+                reader.result(60)
+        assert not crowd.wrong, crowd.wrong[:3]
+        assert index.verify([crowd.kept]) == []
+
+    def test_a_closed_index_says_so(self, make: Make) -> None:
+        index = make(DIM)
+        index.close()
+        index.close()
+        with pytest.raises(StoreError) as caught:
+            index.search(unit(1), 1, ANA)
+        assert caught.value.code == "store_closed"
+        with pytest.raises(StoreError):
+            index.add(batch(ANA, [1]))
+
+    def test_any_sequence_of_calls(self, make: Make) -> None:
+        least = self.least
+        quiet = settings(
+            max_examples=self.examples,
+            stateful_step_count=self.steps,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        run_state_machine_as_test(lambda: Machine(make(DIM), least), settings=quiet)  # type: ignore[no-untyped-call]
+
+    def _exact(self, batches: list[Batch]) -> ExactIndex:
+        exact = ExactIndex(DIM)
+        exact.rebuild(batches)
+        return exact
+
+
+class Crowd:
+    """Writers that come and go in a scope, and readers that must always find the rows that stay."""
+
+    def __init__(self, index: VectorIndex, turns: int) -> None:
+        self.index, self.turns, self.kept = index, turns, batch(ANA, range(1, 101))
+        self.stop, self.wrong = threading.Event(), list[Any]()
+        index.add(self.kept)
+
+    def write(self, seed: int) -> None:
+        ids = range(1000 * seed, 1000 * seed + 20)
+        for turn in range(self.turns):
+            self.index.add(batch(ANA, ids, seed=seed))
+            self.index.add(batch(ANA, ids, seed=seed + 9))
+            self.index.add(batch(f"t{seed}/", ids, seed=turn))
+            self.index.remove(ANA, list(ids))
+            self.index.drop(f"t{seed}/")
+
+    def read(self, place: int) -> None:
+        while not self.stop.is_set():
+            self._look(self.index.search(self.kept.vectors[place : place + 1], 9, ANA), place)
+
+    async def ask(self, place: int) -> None:
+        while not self.stop.is_set():
+            self._look(await self.index.asearch(self.kept.vectors[place : place + 1], 9, ANA), place)
+
+    def _look(self, answer: tuple[Any, Any], place: int) -> None:
+        ids, scores = answer
+        if ids[0, 0] != place + 1 or abs(scores[0, 0] - 1) > 1e-5 or len(set(ids[0].tolist()) - {-1}) != 9:
+            self.wrong.append((place, answer))
+
+
+class Machine(RuleBasedStateMachine):
+    """An index beside exact search and a dictionary, through the same calls in any order."""
+
+    def __init__(self, index: VectorIndex, least: float) -> None:
+        super().__init__()
+        self.index, self.exact, self.least = index, ExactIndex(DIM), least
+        self.model: dict[str, set[int]] = {}
+
+    @initialize()
+    def empty(self) -> None:
+        self.index.rebuild([])
+
+    @rule(
+        name=st.sampled_from(NEIGHBOURS[:6]),
+        first=st.integers(1, 80),
+        count=st.integers(0, 60),
+        seed=st.integers(0, 99),
+    )
+    def add(self, name: str, first: int, count: int, seed: int) -> None:
+        rows = batch(name, np.random.default_rng(seed).permutation(count) + first, seed)
+        self.index.add(rows)
+        self.exact.add(rows)
+        self.model.setdefault(name, set()).update(rows.ids.tolist())
+
+    @rule(name=st.sampled_from(NEIGHBOURS[:6]), ids=st.lists(st.integers(1, 150), max_size=60))
+    def remove(self, name: str, ids: list[int]) -> None:
+        there = self.model.get(name, set())
+        assert self.index.remove(name, ids) == self.exact.remove(name, ids) == len(there & set(ids))
+        there -= set(ids)
+
+    @rule(name=st.sampled_from(NEIGHBOURS[:6]))
+    def drop(self, name: str) -> None:
+        gone = [each for each in self.model if each.startswith(name)]
+        count = sum(len(self.model.pop(each)) for each in gone)
+        assert self.index.drop(name) == self.exact.drop(name) == count
+
+    @rule(
+        name=st.sampled_from(NEIGHBOURS[:6]), k=st.integers(1, 200), count=st.sampled_from([1, 3, 25]),
+        only=st.none() | st.sets(st.integers(1, 150)), seed=st.integers(0, 99),
+    )  # fmt: skip
+    def search(self, name: str, k: int, count: int, only: set[int] | None, seed: int) -> None:
+        queries, ids = unit(count, seed=seed), None if only is None else np.asarray(sorted(only), np.int64)
+        got = self.index.search(queries, k, name, only=ids)
+        agree(got, self.exact.search(queries, k, name, only=ids), self.least)
+        mine = self.model.get(name, set()) if only is None else self.model.get(name, set()) & only
+        assert set(got[0][got[0] > 0].tolist()) <= mine
+
+    @rule()
+    def save(self) -> None:
+        self.index.save()
+
+    @invariant()
+    def counts(self) -> None:
+        assert self.index.count() == sum(map(len, self.model.values()))
+
+    def teardown(self) -> None:
+        rows = [Batch(name, *self.exact._held(name)) for name in self.model if self.model[name]]
+        assert self.index.verify(rows) == []
+        assert {name: self.index.count(name) for name in self.model} == {
+            name: len(ids) for name, ids in self.model.items()
+        }
+        self.index.close()
