@@ -11,7 +11,7 @@ from memctx.errors import ConflictError, FilterError, LimitError, NotFound
 from memctx.records import TRUST, Record
 
 T = TypeVar("T")
-TRIES = 5
+TRIES = 50  # each time one is beaten another got through, so only so many writers at once can exhaust it
 BAD_INPUT = (FilterError, LimitError, NotFound, ConflictError)  # what a model can bring about, and can mend
 
 

@@ -68,7 +68,7 @@ def numbered(name: str, content: str, view_range: Any) -> str:
         start, end = _range(view_range)
         first = max(1, start) - 1
         lines = lines[first : len(lines) if end == -1 else end]
-    return "\n".join([f"Here's the content of {name} with line numbers:", *_lines(lines, first)])
+    return f"Here's the content of {name} with line numbers:\n" + "\n".join(_lines(lines, first))
 
 
 def _range(given: Any) -> tuple[int, int]:
