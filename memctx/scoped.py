@@ -202,18 +202,20 @@ class Scoped:
         as_of: float | None = None,
         min_trust: str | int = 0,
         by: By = "both",
+        within: Sequence[int] = (),
         explain: bool = False,
     ) -> list[Hit]:
         """The records nearest to `query` by meaning and words, best first: `k` of them, or as many as fit into `tokens`.
 
         `by`: "meaning" alone (the score is the cosine), "words" alone (BM25), or "both", ranked together.
         `as_of`: what held at that time (seconds since 1970); None: what is current. `min_trust`: a level or a source name.
+        `within`: only among these ids, inside the search.
         """
         wanted = Wanted(given.kinds_of(kinds), as_of, trust_of(min_trust))
         given.check_search(query, k, tokens, by)
         from memctx.stores._search import search
 
-        hits = search(self.memory, self.place, wanted, query, k, by)
+        hits = search(self.memory, self.place, wanted, query, k, by, within)
         return given.fitting([hit if explain else replace(hit, parts={}) for hit in hits], tokens)
 
     async def asearch(self, query: str, **options: Any) -> list[Hit]:

@@ -456,3 +456,12 @@ def test_a_search_can_be_bounded_by_tokens(memory: Memory) -> None:
     ana = memory.at("acme", "ana")
     ana.write_many([f"fact number {number} " + "word " * 50 for number in range(20)])
     assert 1 <= len(ana.search("fact number", k=20, tokens=150)) <= 2
+
+
+def test_a_search_can_be_kept_to_some_records(memory: Memory) -> None:
+    ana = memory.at("acme", "ana")
+    written = ana.write_many([f"fact number {number}" for number in range(50)])
+    some = [record.id for record in written[10:13]]
+    assert {hit.record.id for hit in ana.search("fact number 40", k=10, within=some)} == set(some)
+    for way in ("meaning", "words"):
+        assert {hit.record.id for hit in ana.search("fact number 40", k=10, within=some, by=way)} <= set(some)

@@ -23,15 +23,17 @@ By = Literal["both", "meaning", "words"]
 SLACK = 1.25  # candidates fetched for each one wanted: some are superseded or not to be seen
 
 
-def search(memory: Memory, place: Place, wanted: Wanted, query: str, k: int, by: By) -> list[Hit]:
-    """The k best records that `wanted` lets through, with the parts of their scores."""
+def search(
+    memory: Memory, place: Place, wanted: Wanted, query: str, k: int, by: By, within: Sequence[int]
+) -> list[Hit]:
+    """The k best records that `wanted` lets through, among `within` if any are given, with the parts of their scores."""
     if not query.strip():
         return []
     vector = memory.embedder.embed([query])
 
     def work(conn: Connection) -> list[Hit]:
         memory.feed.follow(conn, place.scope)
-        seen = Seen(conn, place, wanted, memory.clock())
+        seen = Seen(conn, place, wanted, memory.clock(), within)
         index, words = memory.feed.index, memory.feed.words
 
         def dense(n: int) -> Found:
@@ -57,14 +59,14 @@ def search(memory: Memory, place: Place, wanted: Wanted, query: str, k: int, by:
 class Seen:
     """The candidates of one search that the rows say may be seen."""
 
-    def __init__(self, conn: Connection, place: Place, wanted: Wanted, now: float) -> None:
+    def __init__(self, conn: Connection, place: Place, wanted: Wanted, now: float, within: Sequence[int]) -> None:
         self.conn = conn
         self.place = place
         self.wanted = wanted
         self.now = now
         self.records: dict[int, Record] = {}
         self._known: set[int] = set()
-        self._allowed: Ids | None = None
+        self._allowed: Ids | None = np.array(sorted(set(within)), np.int64) if within else None
 
     def only(self, n: int, find: Callable[[int, Ids | None], Found]) -> Found:
         """The n best that may be seen. Where too few of the first ones may, the search is made inside those that may."""

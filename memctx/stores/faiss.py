@@ -59,6 +59,7 @@ class FaissIndex:
         self._lock = threading.RLock()  # held by whoever writes; readers hold nothing
         self._together = Together(self._search, "memctx-faiss-index")
         self._process, self._closed, self._erased = os.getpid(), False, False
+        self.folder = None if folder is None else Path(folder)
         self._disk = None if folder is None else Disk(self._faiss, self._dim, Path(folder))
         if self._disk is not None:
             self._parts, self.applied, self.damaged = self._disk.load()
