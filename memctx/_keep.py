@@ -1,4 +1,5 @@
-"""A session's plan in the store of its memory, and what it let go of: read before the first view, saved before a view that it changed is shown.
+"""A session's plan in the store of its memory, and texts that left its view. The plan is read before the first view, and saved
+before a view that it changed is shown.
 
 A plan is saved under the version it was read with. When another worker of the thread was first, its plan is taken over, and
 the strategies are asked again under it: what was shown had been saved before, so no edit that a model saw is lost.

@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as LateError
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,35 +105,37 @@ class Handlers:
 
 
 def drive(asks: Asks, handlers: Handlers) -> Any:
-    """Run a generator to its end, answering what it yields, and return what it returns."""
+    """Run a generator to its end, answering what it yields, and return what it returns. Whatever happens, it is closed."""
     answer: Any = None
     failed: BaseException | None = None
-    while True:
-        try:
-            effect = asks.throw(failed) if failed else asks.send(answer)
-        except StopIteration as done:
-            return done.value
-        answer, failed = None, None
-        try:
-            answer = _checked(effect, _call(handlers.find(effect), effect, handlers.timeout))
-        except Exception as cause:  # whatever a handler raises becomes one error kind for the strategy
-            failed = _failure(effect, cause)
+    with closing(asks):
+        while True:
+            try:
+                effect = asks.throw(failed) if failed else asks.send(answer)
+            except StopIteration as done:
+                return done.value
+            answer, failed = None, None
+            try:
+                answer = _checked(effect, _call(handlers.find(effect), effect, handlers.timeout))
+            except Exception as cause:  # whatever a handler raises becomes one error kind for the strategy
+                failed = _failure(effect, cause)
 
 
 async def adrive(asks: Asks, handlers: Handlers) -> Any:
     """As `drive`; an async handler is awaited, a plain one runs in a thread."""
     answer: Any = None
     failed: BaseException | None = None
-    while True:
-        try:
-            effect = asks.throw(failed) if failed else asks.send(answer)
-        except StopIteration as done:
-            return done.value
-        answer, failed = None, None
-        try:
-            answer = _checked(effect, await _acall(handlers.find(effect), effect, handlers.timeout))
-        except Exception as cause:
-            failed = _failure(effect, cause)
+    with closing(asks):
+        while True:
+            try:
+                effect = asks.throw(failed) if failed else asks.send(answer)
+            except StopIteration as done:
+                return done.value
+            answer, failed = None, None
+            try:
+                answer = _checked(effect, await _acall(handlers.find(effect), effect, handlers.timeout))
+            except Exception as cause:
+                failed = _failure(effect, cause)
 
 
 def _call(handler: Callable[[Any], Any], effect: Effect, timeout: float) -> Any:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from memctx._skim import skim
 from memctx.component import Component
 from memctx.edits import Edit
-from memctx.effects import Effect, Remember
+from memctx.effects import Asks, Remember
 from memctx.errors import EffectError
 from memctx.messages import Message
 from memctx.strategies import Context, Proposal
@@ -38,8 +38,10 @@ class Offload(Component):
         found = [item for item in fresh if results.size(ctx, item.message) > self.over]
         for worth, item in ranked(ctx, found, self.policy, self.name):
             clear = shortened(ctx, item.message, self._preview(ctx, item.message), worth)
-            if clear is not None and (not self.store or (yield from _stored(item.message))):
+            if clear is not None:
                 pending.add(clear)
+        if self.store:
+            yield from _stored(ctx, pending)
         return list[Edit](pending.clears.values())
 
     def _preview(self, ctx: Context, message: Message) -> str:
@@ -47,12 +49,17 @@ class Offload(Component):
         return f"{size}\n{skim(message.text, level=1, limit=self.preview)}" if self.preview else size
 
 
-def _stored(message: Message) -> Any:
-    """Hand a result to memory; whether that worked. The record's id makes a second time harmless."""
-    record = {"id": message.id, "kind": "result", "tool": message.tool, "text": message.text}
-    effect: Effect = Remember((record,))
-    try:
-        yield effect
-    except EffectError:
-        return False
-    return True
+def _stored(ctx: Context, pending: Pending) -> Asks:
+    """Hand the results to memory, each under its handle; one that was not taken is not offered."""
+    done: set[tuple[str, str]] = ctx.memo.setdefault("stored", set())
+    for clear in list(pending.clears.values()):
+        message = ctx.transcript.find(clear.target)
+        if message is None or (clear.handle, message.id) in done:
+            continue
+        record = {"id": message.id, "kind": "result", "tool": message.tool, "text": message.text}
+        try:
+            yield Remember(({**record, "handle": clear.handle},))
+        except EffectError:
+            del pending.clears[clear.target]
+        else:
+            done.add((clear.handle, message.id))
