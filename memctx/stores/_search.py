@@ -27,6 +27,7 @@ def search(
     memory: Memory, place: Place, wanted: Wanted, query: str, k: int, by: By, within: Sequence[int]
 ) -> list[Hit]:
     """The k best records that `wanted` lets through, among `within` if any are given, with the parts of their scores."""
+    query = query.encode("utf-8", "replace").decode()  # a lone surrogate has no meaning to anybody
     if not query.strip():
         return []
     vector = memory.embedder.embed([query])
