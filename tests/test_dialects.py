@@ -43,8 +43,8 @@ class Meanings:
         self.seen += texts
         vectors = np.full((len(texts), self.dim), 1e-3, np.float32)
         for row, each in zip(vectors, texts, strict=True):
-            for word in each.lower().split():
-                row[sum(map(ord, SYNONYMS.get(word, word))) % self.dim] += 1
+            for word in str(each).lower().split():
+                row[sum(ord(letter) for letter in SYNONYMS.get(word, word)) % self.dim] += 1
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
@@ -557,10 +557,11 @@ def test_files_answer_as_the_published_tool(memory: Memory, tmp_path: Path, seed
 )  # fmt: skip
 def test_a_path_cannot_leave_the_directory(memory: Memory, files: MemoryFiles, path: str) -> None:
     told(files, "create", path="/memories/kept", file_text="kept")
-    for command, arguments in {
+    commands: dict[str, dict[str, Any]] = {
         "view": {}, "create": {"file_text": "x"}, "delete": {}, "insert": {"insert_line": 0, "insert_text": "x"},
         "str_replace": {"old_str": "kept", "new_str": "x"},
-    }.items():  # fmt: skip
+    }  # fmt: skip
+    for command, arguments in commands.items():
         assert told(files, command, path=path, **arguments).startswith("Error: ")
     for old, new in ((path, "/memories/new"), ("/memories/kept", path)):
         assert told(files, "rename", old_path=old, new_path=new).startswith("Error: ")
@@ -629,9 +630,10 @@ def test_both_dialects_see_the_same_rows(memory: Memory, files: MemoryFiles, alp
 def test_a_file_that_the_host_keeps_stays(memory: Memory, files: MemoryFiles) -> None:
     ana = memory.at("acme", "ana")
     ana.write("/memories/rules\nnever on Friday", about="/memories/rules", source="host")
-    for command, arguments in {
+    commands: dict[str, dict[str, Any]] = {
         "delete": {}, "insert": {"insert_line": 0, "insert_text": "x"}, "str_replace": {"old_str": "never", "new_str": "x"},
-    }.items():  # fmt: skip
+    }  # fmt: skip
+    for command, arguments in commands.items():
         assert "kept by the host" in told(files, command, path="/memories/rules", **arguments)
     assert "kept by the host" in told(files, "rename", old_path="/memories/rules", new_path="/memories/x")
     told(files, "create", path="/memories/mine", file_text="x")
