@@ -10,6 +10,7 @@ import gzip
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -116,12 +117,14 @@ def _realmem(value: Any) -> Case:
     for session in value["dialogues"]:
         known = {entry.key for entry in entries}
         turns = session["dialogue_turns"]
-        for turn, answer in zip(turns, turns[1:], strict=False):
+        for turn, answer in pairwise(turns):
             if turn.get("is_query"):
                 gold = known & set(answer.get("memory_session_uuids") or ())
                 questions.append(Question(turn["content"], frozenset(gold), len(entries)))
         said = "\n".join(f"{turn['speaker']}: {turn['content']}" for turn in turns)
-        entries.append(Entry(session["session_uuid"], f"{session['current_time']} {said}", session["session_identifier"]))
+        entries.append(
+            Entry(session["session_uuid"], f"{session['current_time']} {said}", session["session_identifier"])
+        )
     return _case(value["id"], entries, iter(questions))
 
 
