@@ -79,7 +79,7 @@ def dying(at: int) -> None:
                 if name == "write":
                     call(given[0], given[1][: len(given[1]) // 2])
                 os.kill(os.getpid(), signal.SIGKILL)
-            return call(*given, **named)
+            return None if name == "fsync" else call(*given, **named)  # the death of a process loses no written page
 
         return point
 
@@ -178,7 +178,7 @@ def damages(folder: Path, trials: int, kind: str, rows: int) -> Iterator[tuple[s
             yield name, "noticed"
         else:
             answer = index.search(queries, 10, SCOPES[0])
-            right = all(np.array_equal(*pair) for pair in zip(answer, whole, strict=True)) and index.applied == 7
+            right = np.array_equal(answer[0], whole[0]) and np.array_equal(answer[1], whole[1]) and index.applied == 7
             yield name, "same" if right and damaged == files[path] else "silently wrong"
         for path in folder.iterdir():
             path.unlink()

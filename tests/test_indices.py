@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import itertools
 import json
 import logging
 import os
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -101,7 +101,7 @@ class StandIn:
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     """A device that is none, used for scopes of 24 rows or more."""
     made = StandIn()
-    monkeypatch.setitem(sys.modules, "faiss", made)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "faiss", made)
     monkeypatch.setattr(_faiss_gpu, "LEAST", 24)
     monkeypatch.setattr("memctx.stores.faiss.LEAST", 24)
     return made
@@ -126,34 +126,39 @@ class TestGpu(IndexTests):
         return lambda dim: FaissIndex(dim, device="gpu", float16=request.param)
 
 
+@pytest.fixture(scope="module")
+def store(postgres_server: str, worker_id: str) -> Iterator[Any]:
+    """A database for all of these tests; each has an embedder of its own."""
+    from memctx.stores.sql import SqlStore
+
+    with postgres.database(postgres_server, f"memctx_indices_{worker_id}") as url, SqlStore(url) as store:
+        yield store
+
+
 class TestPgVector(IndexTests):
     steps, examples, turns = 8, 4, 4
 
-    @pytest.fixture(scope="class")
-    def store(self, postgres_server: str, worker_id: str) -> Iterator[Any]:
-        from memctx.stores.sql import SqlStore
-
-        with postgres.database(postgres_server, f"memctx_indices_{worker_id}") as url, SqlStore(url) as store:
-            yield store
-
     @pytest.fixture
-    def make(self, store: Any) -> Make:
+    def make(self, store: Any) -> Any:
         from memctx.stores.pgvector import PgVectorIndex
 
-        numbers = itertools.count()
-        return lambda dim: PgVectorIndex(store, f"{id(numbers)}:{next(numbers)}", dim)
+        return lambda dim: PgVectorIndex(store, uuid.uuid4().hex, dim)
 
     def test_the_graph_is_used_and_the_scope_is_inside_it(self, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("memctx.stores.pgvector.EXACT_MOST", 50)
+        from memctx.stores import pgvector
+
+        monkeypatch.setattr(pgvector, "EXACT_MOST", 50)
+        for setting in ("enable_seqscan", "enable_sort"):
+            monkeypatch.setitem(pgvector.EFFORT, setting, "off")
         index, exact = make(DIM), ExactIndex(DIM)
         crowd = np.repeat(unit(1, seed=1), 400, axis=0) + 0.01 * unit(400)
         for each in (index, exact):
             each.add(Batch("crowd/", np.arange(1, 401), crowd))
             each.add(batch(ANA, range(1, 101)))
-        index._store.write(lambda conn: conn.exec_driver_sql("SET enable_seqscan = off"))
         queries = np.repeat(unit(1, seed=1), 5, axis=0)  # the crowd is nearer than any row of the scope
-        agree(index.search(queries, 10, ANA), exact.search(queries, 10, ANA), 0.9)
         agree(index.search(queries, 100, ANA), exact.search(queries, 100, ANA), 0.9)
+        monkeypatch.setattr(pgvector.PgVectorIndex, "_compared", None)
+        agree(index.search(queries, 10, ANA), exact.search(queries, 10, ANA), 0.9)
         assert index.describe(ANA)["kind"] == "hnsw"
         index.close()
 
@@ -320,7 +325,7 @@ def test_corruption_is_kept_aside_for_one_generation(folder: Path, caplog: pytes
 
 
 def test_crash_at_every_write_of_a_save(folder: Path, root: Path) -> None:
-    trials = 130
+    trials = 90
     code = "import json, sys; from pathlib import Path; from tests.indices import crashes\n"
     code += "for found in crashes(Path(sys.argv[1]), int(sys.argv[2])): print(json.dumps([found.good, str(found)]))"
     command = [sys.executable, "-W", "ignore", "-c", code, str(folder), str(trials)]
