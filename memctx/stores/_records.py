@@ -57,7 +57,6 @@ def write(
             fresh.setdefault(draft.same, (draft, vector))
     new = _insert(conn, place, [draft for draft, _ in fresh.values()], now)
     _index(conn, place.scope, "add", [each.id for each in new], embedder, [vector for _, vector in fresh.values()])
-    log(conn, place, "write", [each.id for each in new], now)
     log(conn, place, "repeat", [known[draft.same].id for draft in drafts if draft.same not in fresh], now)
     for (draft, _), made_now in zip(fresh.values(), new, strict=True):
         _take_places(conn, place, draft, made_now, now)

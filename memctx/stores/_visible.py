@@ -140,10 +140,14 @@ def neighbours(conn: Connection, place: Place, ids: Sequence[int]) -> dict[int, 
 
 
 def events(conn: Connection, place: Place, record_id: int) -> list[Event]:
-    """What happened to a record, oldest first."""
+    """What happened to a record, oldest first. That it was written, the record itself says."""
     mine = and_(history.c.scope == place.scope, history.c.record == record_id)
     rows = conn.execute(select(history).where(mine).order_by(history.c.seq))
-    return [Event(**{k: v for k, v in row._mapping.items() if k != "scope"}) for row in rows]
+    later = [Event(**{k: v for k, v in row._mapping.items() if k != "scope"}) for row in rows]
+    found = any_of(conn, place, record_id)
+    if found is None:
+        return later
+    return [Event(0, found.id, "write", None, "", found.created, found.thread, found.run, found.checkpoint), *later]
 
 
 def made(row: Row[Any]) -> Record:
