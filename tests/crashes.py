@@ -23,6 +23,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import BinaryIO
 
 from sqlalchemy import Connection, delete, func, insert, select
 
@@ -96,8 +97,8 @@ def left_behind(place: str) -> tuple[int, list[str]]:
         return last, wrong
 
 
-def forked(place: str, steps: int) -> tuple[int, int, int]:
-    """(pid, acknowledgements, go): a child that waits for a byte on `go`, then writes."""
+def forked(place: str, steps: int) -> tuple[int, BinaryIO, int]:
+    """(pid, acknowledgements a line each, go): a child that waits for a byte on `go`, then writes."""
     told, tell = os.pipe()
     wait, go = os.pipe()
     pid = os.fork()
@@ -113,13 +114,13 @@ def forked(place: str, steps: int) -> tuple[int, int, int]:
             os._exit(1)
     os.close(tell)
     os.close(wait)
-    return pid, told, go
+    return pid, os.fdopen(told, "rb"), go
 
 
-def acknowledged(told: int) -> int:
-    """The last step that the child said is durable."""
-    with os.fdopen(told, "rb") as pipe:
-        lines = pipe.read().split(b"\n")[:-1]
+def acknowledged(told: BinaryIO, before: bytes = b"") -> int:
+    """The last step that the child, now dead, said is durable."""
+    with told:
+        lines = (before + told.read()).split(b"\n")[:-1]
     return int(lines[-1]) if lines else 0
 
 
@@ -145,14 +146,16 @@ def at_point(place: str, point: int, steps: int, report: Report) -> bool:
     return killed
 
 
-def at_random(place: str, longest: float, report: Report) -> None:
-    """Kill a child at any moment."""
+def at_random(place: str, report: Report) -> None:
+    """Kill a child at any moment: while it makes its file, or within a few steps after any of the first ones."""
     pid, told, go = forked(place, 1000)
     os.close(go)
-    time.sleep(random.uniform(0, longest))
+    steps = random.randrange(25)
+    before = b"".join(told.readline() for _ in range(steps))
+    time.sleep(random.uniform(0, 0.005 if steps else 0.1))
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    examine(place, acknowledged(told), report)
+    examine(place, acknowledged(told, before), report)
 
 
 def of_the_server(trials: int, report: Report) -> None:
@@ -202,7 +205,7 @@ def main() -> None:
             if not at_point(next(fresh), point, given.steps, report):
                 break
     for _ in range(given.random):
-        at_random(next(fresh), 0.15, report)
+        at_random(next(fresh), report)
     if given.server:
         of_the_server(given.server, report)
     json.dump(asdict(report), sys.stdout)

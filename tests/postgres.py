@@ -24,6 +24,7 @@ from sqlalchemy import URL, NullPool, create_engine, make_url
 SERVER = "MEMCTX_TEST_POSTGRES"  # a URL of a server where databases may be made
 SETTINGS = {"listen_addresses": "", "shared_buffers": "32MB", "max_connections": "60"}
 MEMORY = Path("/dev/shm")
+LOCKED = "locked"  # a role that needs a password, for a test that makes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ class Server:
         done = self._run("initdb", "-D", str(self.folder / "data"), *made)
         if done.returncode:
             raise RuntimeError(done.stderr)
+        rules = self.folder / "data" / "pg_hba.conf"
+        rules.write_text(f"local all {LOCKED} scram-sha-256\n{rules.read_text()}")
 
     def _run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(self.programs / program), *arguments]

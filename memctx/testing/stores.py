@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from memctx.errors import ConfigError, ConflictError, NotFound, StoreError
 from memctx.scope import scope
-from memctx.stores._tables import trace
+from memctx.stores._tables import document, trace
 from memctx.stores.sql import SqlStore
 
 ANA, BEN = scope("acme", "ana"), scope("acme", "ben")
@@ -195,6 +195,18 @@ class StoreTests:
         together(*threads, lambda: asyncio.run(tasks()), lambda: asyncio.run(tasks()))
         assert store.plan(ANA, "t") == (16 * each, {"number": 16 * each})
         other.close()
+
+    def test_concurrency_of_reading_then_writing(self, store: SqlStore) -> None:
+        """What a transaction read is still true when it writes: nothing is lost without any version."""
+        store.save_plan(ANA, "t", {"number": 0}, 0)
+        where = (document.c.scope == ANA, document.c.name == "t")
+
+        def add(conn: Connection) -> None:
+            number = conn.execute(select(document.c.data).where(*where)).scalar_one()["number"]
+            conn.execute(update(document).where(*where).values(data={"number": number + 1}))
+
+        together(*([lambda: [store.write(add) for _ in range(5)]] * 4))
+        assert store.plan(ANA, "t") == (1, {"number": 20})
 
     def test_a_closed_store_says_so_and_closes_twice(self, opened: Opened) -> None:
         store = opened()
