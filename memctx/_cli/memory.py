@@ -46,7 +46,9 @@ def search(
     """Find records of one scope by meaning and words, best first."""
     kinds: Any = tuple(kind or ())
     with _opened(store, embedder) as memory:
-        hits = _at(memory, scope).search(query, k=k, kinds=kinds, explain=explain)
+        place = _at(memory, scope)
+        hits = place.search(query, k=k, kinds=kinds, explain=explain)
+        _note_embedder(memory, place.scope)
     for hit in hits:
         if json:
             _line({"score": hit.score, **({"parts": dict(hit.parts)} if explain else {}), **hit.record.to_dict()})
@@ -138,13 +140,14 @@ def reembed(
 @contextmanager
 def _opened(store: str, embedder: str = "default") -> Iterator[Memory]:
     """The memory of a store that is there: a mistyped path must not make one."""
+    from memctx.embed import embedder as made
     from memctx.memory import Memory
     from memctx.stores._where import located
 
-    place = located(store)
+    chosen, place = made(embedder), located(store)
     if place.dialect == "sqlite" and (place.file is None or not place.file.exists()):
         raise ConfigError(f"there is no store at {place}: look at the path", field="store", store=str(place))
-    with Memory(store, embedder=embedder) as memory:
+    with Memory(store, embedder=chosen) as memory:
         yield memory
 
 
@@ -170,6 +173,19 @@ def _rows(memory: Memory, scope: str) -> int:
         return sum(conn.scalar(query) or 0 for query in inside)
 
     return memory.store.read(work)
+
+
+def _note_embedder(memory: Memory, scope: str) -> None:
+    """Say so where the scope was embedded by others only: then words alone were searched."""
+    from sqlalchemy import select
+
+    from memctx._cli.show import note
+    from memctx.stores._tables import embedding
+
+    query = select(embedding.c.embedder).where(embedding.c.scope == scope).distinct()
+    names = memory.store.read(lambda conn: list(conn.scalars(query)))
+    if names and memory.embedder.name not in names:
+        note(f"no vectors by {memory.embedder.name} here, only by {', '.join(names)}: words alone were searched")
 
 
 def _shown(hit: Hit) -> str:
