@@ -20,6 +20,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,11 @@ def look(file: Path, there: dict[int, str], gone: set[int]) -> list[str]:
     return wrong
 
 
+def report(file: Path, there: dict[int, str], gone: set[int], say: Callable[[str], None]) -> None:
+    """What `look` finds, as JSON."""
+    say(json.dumps(look(file, there, gone)))
+
+
 def forked(job: Callable[[Callable[[str], None]], None]) -> tuple[int, int]:
     """Run `job(say)` in a forked child; returns its process id and the end of the pipe to read."""
     reading, writing = os.pipe()
@@ -128,7 +134,7 @@ def trials(count: int, seed: int) -> tuple[int, list[str]]:
                     there.pop(int(record_id), None)
                 if line[0] == "-":
                     gone.add(int(record_id))
-            child, pipe = forked(lambda say, f=file, t=dict(there), g=set(gone): say(json.dumps(look(f, t, g))))
+            child, pipe = forked(partial(report, file, there, gone))
             with os.fdopen(pipe, "r", encoding="utf-8") as lines:
                 answer = lines.read()
             os.waitpid(child, 0)

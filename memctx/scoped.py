@@ -96,7 +96,8 @@ class Scoped:
 
     def correct(self, record_id: int, text: str) -> Record:
         """The record never said this, it says `text`: a new record with its validity takes its place, for all times."""
-        return self.memory.run(*self._correcting(record_id, text), writes=True)
+        corrected: Record = self.memory.run(*self._correcting(record_id, text), writes=True)
+        return corrected
 
     async def acorrect(self, record_id: int, text: str) -> Record:
         """As `correct`."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from memctx.records import Hit, Record
+from memctx.records import Hit
 from memctx.stores import _visible as rows
+from memctx.stores._tables import record
 from memctx.stores._visible import Place, Wanted
 from memctx.stores.hybrid import Row
 
@@ -45,12 +47,13 @@ def search(
 
         if by != "both":
             ids, scores = dense(k) if by == "meaning" else worded(k)
-            found = zip(ids.tolist(), scores.tolist(), strict=True)
-            return [Hit(seen.records[i], score, {by: score}) for i, score in found]
-        ranked = memory.ranker.rank(
-            query, k, dense=dense, words=worded, rows=seen.rows, neighbours=seen.neighbours, now=seen.now
-        )
-        return [Hit(seen.records[each.id], each.score, each.parts) for each in ranked]
+            best = [(i, score, {by: score}) for i, score in zip(ids.tolist(), scores.tolist(), strict=True)]
+        else:
+            rank = memory.ranker.rank
+            ranked = rank(query, k, dense=dense, words=worded, rows=seen.rows, neighbours=seen.neighbours, now=seen.now)
+            best = [(each.id, each.score, dict(each.parts)) for each in ranked]
+        whole = rows.fetch(conn, place, wanted, seen.now, [each[0] for each in best])
+        return [Hit(whole[i], score, parts) for i, score, parts in best]
 
     hits = memory.store.read(work)
     memory.save_soon()
@@ -65,50 +68,36 @@ class Seen:
         self.place = place
         self.wanted = wanted
         self.now = now
-        self.records: dict[int, Record] = {}
-        self._known: set[int] = set()
+        self._rows: dict[int, Row] = {}
+        self._asked: set[int] = set()
         self._allowed: Ids | None = np.array(sorted(set(within)), np.int64) if within else None
 
     def only(self, n: int, find: Callable[[int, Ids | None], Found]) -> Found:
         """The n best that may be seen. Where too few of the first ones may, the search is made inside those that may."""
         asked = int(n * SLACK) + 8
         ids, scores = _cut(*find(asked, self._allowed))
-        kept = np.isin(ids, list(self._look(ids.tolist())))
+        kept = np.isin(ids, list(self.rows(ids.tolist())))
         if kept.sum() < n and len(ids) >= asked and self._allowed is None:
             self._allowed = np.array(rows.ids_of(self.conn, self.place, self.wanted, self.now), np.int64)
             return self.only(n, find)
         return ids[kept][:n], scores[kept][:n]
 
-    def _look(self, ids: Sequence[int]) -> dict[int, Record]:
-        new = [each for each in ids if each not in self._known]
-        self._known.update(new)
-        self.records |= rows.fetch(self.conn, self.place, self.wanted, self.now, new)
-        return {each: self.records[each] for each in ids if each in self.records}
-
     def rows(self, ids: Sequence[int]) -> Mapping[int, Row]:
         """What a ranker may know of them."""
-        return {each: _row(found) for each, found in self._look([int(i) for i in ids]).items()}
+        new = [each for each in map(int, ids) if each not in self._asked]
+        self._asked.update(new)
+        found = rows.some_of(self.conn, self.place, self.wanted, self.now, new, _COLUMNS)
+        self._rows.update((row.id, Row(*row)) for row in found)
+        return {each: self._rows[each] for each in ids if each in self._rows}
 
     def neighbours(self, ids: Sequence[int]) -> Mapping[int, Sequence[int]]:
         """The records written directly before and after each in its thread, those that may be seen."""
         near = rows.neighbours(self.conn, self.place, [int(i) for i in ids])
-        found = self._look([each for some in near.values() for each in some])
+        found = self.rows([each for some in near.values() for each in some])
         return {each: [other for other in some if other in found] for each, some in near.items()}
 
 
-def _row(found: Record) -> Row:
-    return Row(
-        id=found.id,
-        text=found.text,
-        kind=found.kind,
-        thread=found.thread,
-        created=found.created,
-        valid_from=found.valid_from,
-        trust=found.trust,
-        uses=found.uses,
-        helped=found.helped,
-        outcomes=found.outcomes,
-    )
+_COLUMNS = [record.c[field.name] for field in fields(Row)]
 
 
 def _first(found: tuple[Any, Any]) -> Found:

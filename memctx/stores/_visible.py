@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, not_, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Row, and_, func, not_, or_, select
 
 from memctx.errors import NotFound
 from memctx.records import Event, Kind, Record
@@ -87,12 +87,17 @@ def _ended(place: Place, by: float | None) -> ColumnElement[bool]:
 
 def fetch(conn: Connection, place: Place, wanted: Wanted, now: float, ids: Sequence[int]) -> dict[int, Record]:
     """Those of `ids` that may be seen."""
+    rows = some_of(conn, place, wanted, now, ids, SHOWN)
+    return {row.id: _here(made(row), place, wanted) for row in rows}
+
+
+def some_of(
+    conn: Connection, place: Place, wanted: Wanted, now: float, ids: Sequence[int], columns: Sequence[Column[Any]]
+) -> Iterator[Row[Any]]:
+    """Some columns of those of `ids` that may be seen."""
     where = visible(place, wanted, now)
-    found: dict[int, Record] = {}
     for start in range(0, len(ids), CHUNK):
-        rows = conn.execute(select(*SHOWN).where(where, record.c.id.in_(ids[start : start + CHUNK])))
-        found.update((row.id, _here(made(row), place, wanted)) for row in rows)
-    return found
+        yield from conn.execute(select(*columns).where(where, record.c.id.in_(ids[start : start + CHUNK])))
 
 
 def _here(found: Record, place: Place, wanted: Wanted) -> Record:
