@@ -15,7 +15,7 @@ WRITE = "memctx_write"  # the execution option that tells a writing transaction 
 BARE = "memctx_bare"  # the one of a connection that begins nothing
 PRAGMAS = {
     "synchronous": "FULL",  # NORMAL loses acknowledged commits when the power fails
-    "secure_delete": "ON",  # deleted text is overwritten with zeros
+    "secure_delete": "ON",  # deleted text is overwritten with zeros, where it lay last
     "foreign_keys": "ON",
 }
 

@@ -130,7 +130,8 @@ class SqlStore:
     def scrub(self) -> list[Path]:
         """After an erase: leave no deleted text in any file. Returns every file this store's rows can lie in.
 
-        SQLite: the write-ahead log goes into the file and is emptied; `secure_delete` has overwritten what was deleted.
+        SQLite: the file is rewritten and the write-ahead log emptied, in time that grows with the file: `secure_delete` has
+        overwritten what was deleted, but not the copies that stay in gaps of pages when SQLite moves rows between them.
         Raises `StoreError` (`store_busy`) while a reader holds an old snapshot. PostgreSQL: VACUUM; its files are its own.
         """
         self._check()
@@ -139,6 +140,7 @@ class SqlStore:
             if self.dialect == "postgresql":
                 self._db.bare("VACUUM")
             return []
+        self._db.bare("VACUUM", alone=True)
         if self._db.bare("PRAGMA wal_checkpoint(TRUNCATE)", alone=True):
             raise StoreError("a reader holds an old snapshot: end it and scrub again", code="store_busy")
         beside = (path.with_name(path.name + end) for end in ("", "-wal", "-shm"))
