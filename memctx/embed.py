@@ -97,6 +97,11 @@ class Checked:
             self._take(part, made, found)
         return await asyncio.to_thread(self._stacked, keys, found)
 
+    def clear(self) -> None:
+        """Forget every vector: what a text was made into may be erased with it."""
+        with self._lock:
+            self._kept.clear()
+
     def _call(self, texts: list[str]) -> Any:
         try:
             return self.backend.embed(texts)

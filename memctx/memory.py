@@ -17,7 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from memctx.embed import Embedder, aembed, embedder
+from memctx.embed import Embedder, aembed
+from memctx.embed import embedder as _embedder
 from memctx.errors import EmbeddingError
 from memctx.scope import scope as scope_of
 from memctx.stores._feed import Feed
@@ -55,14 +56,20 @@ class Memory:
         quota: Quota | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.store = store if isinstance(store, SqlStore) else SqlStore(store)
+        chosen = _embedder(embedder)
         self.ranker = ranker or Hybrid()
         self.quota = quota or Quota()
         self.clock = clock
-        self._use(embedder, index)
+        self.store = store if isinstance(store, SqlStore) else SqlStore(store)
+        try:
+            self._use(chosen, index)
+        except BaseException:
+            if self.store is not store:
+                self.store.close()
+            raise
 
-    def _use(self, what: Any, index: VectorIndex | None) -> None:
-        self.embedder = embedder(what)
+    def _use(self, chosen: Embedder, index: VectorIndex | None) -> None:
+        self.embedder = chosen
         if index is not None and index.dim != self.embedder.dim:
             text = f"the index holds vectors of {index.dim} numbers and {self.embedder.name} makes {self.embedder.dim}"
             raise EmbeddingError(text, code="wrong_dimension", index=index.dim, embedder=self.embedder.dim)
@@ -97,9 +104,10 @@ class Memory:
         """
         from memctx.stores._reembed import reembed
 
-        made = reembed(self.store, embedder(what), batch, progress)
+        chosen = _embedder(what)
+        made = reembed(self.store, chosen, batch, progress)
         self.feed.index.close()
-        self._use(what, index)
+        self._use(chosen, index)
         return made
 
     def verify(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from memctx.records import Receipt
 from memctx.scope import below
 from memctx.stores._feed import say_erased
 from memctx.stores._records import in_order
+from memctx.stores._rows import unescaped
 from memctx.stores._tables import document, embedding, ending, history, outbox, record, request, span, trace
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ def erase(memory: Memory, scope: str) -> Receipt:
     if forget is not None:
         forget()
     memory.save()
+    _drop_others(memory)
     files = [*memory.store.scrub(), *_index_files(memory)]
     counted = memory.store.read(lambda conn: _counts(conn, first, after))
     left = [f"{count} rows of table {name}" for name, count in counted.items() if count]
@@ -98,6 +101,17 @@ def _index_files(memory: Memory) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file()) if folder and folder.is_dir() else []
 
 
+def _drop_others(memory: Memory) -> None:
+    """Remove the folders of other embedders' indices: they are caches, and may hold vectors of the scope."""
+    folder: Path | None = getattr(memory.feed.index, "folder", None)
+    file = memory.store.file
+    if folder is None or file is None or folder.parent.name != f"{file.name}.index":
+        return
+    for other in folder.parent.iterdir():
+        if other != folder and other.is_dir() and not other.is_symlink():
+            shutil.rmtree(other)
+
+
 def _out_of_reach(dialect: str) -> tuple[str, ...]:
     notes = ["backups, the host's own checkpoints and logs, and what a model provider kept are not memctx's to erase"]
     if dialect == "postgresql":
@@ -120,7 +134,7 @@ def export(memory: Memory, scope: str) -> Iterator[dict[str, Any]]:
             )
             query = select(table).where(later).order_by(*table.primary_key.columns).limit(1000)
             page = memory.store.read(partial(_page, query))
-            yield from ({"table": table.name, **row} for row in page)
+            yield from ({"table": table.name, **_as_it_was(row)} for row in page)
             if len(page) < 1000:
                 break
             last = page[-1]
@@ -128,6 +142,10 @@ def export(memory: Memory, scope: str) -> Iterator[dict[str, Any]]:
 
 def _page(query: Select[Any], conn: Connection) -> list[dict[str, Any]]:
     return [dict(row._mapping) for row in conn.execute(query)]
+
+
+def _as_it_was(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "content": unescaped(row["content"])} if "content" in row else row
 
 
 def _after(table: Table, last: Mapping[str, Any]) -> ColumnElement[bool]:

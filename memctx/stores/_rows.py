@@ -81,7 +81,7 @@ def get_span(scope: str, thread: str, handle: str) -> Callable[[Connection], str
         content = conn.execute(select(span.c.content).where(*where)).scalar()
         if content is None:
             raise NotFound(f"no span {handle!r:.80} in thread {thread!r:.80}")
-        return _unescaped(content)
+        return unescaped(content)
 
     return work
 
@@ -120,7 +120,7 @@ def _escaped(content: str) -> str:
     return ESCAPED + json.dumps(content)
 
 
-def _unescaped(stored: str) -> str:
+def unescaped(stored: str) -> str:
     if not stored.startswith(ESCAPED):
         return stored
     content: str = json.loads(stored[1:])

@@ -47,7 +47,7 @@ def search(
 
         if by != "both":
             ids, scores = dense(k) if by == "meaning" else worded(k)
-            best = [(i, score, {by: score}) for i, score in zip(ids.tolist(), scores.tolist(), strict=True)]
+            best = [(i, score, {str(by): score}) for i, score in zip(ids.tolist(), scores.tolist(), strict=True)]
         else:
             rank = memory.ranker.rank
             ranked = rank(query, k, dense=dense, words=worded, rows=seen.rows, neighbours=seen.neighbours, now=seen.now)
@@ -87,7 +87,7 @@ class Seen:
         new = [each for each in map(int, ids) if each not in self._asked]
         self._asked.update(new)
         found = rows.some_of(self.conn, self.place, self.wanted, self.now, new, _COLUMNS)
-        self._rows.update((row.id, Row(*row)) for row in found)
+        self._rows.update((row.id, _row(row)) for row in found)
         return {each: self._rows[each] for each in ids if each in self._rows}
 
     def neighbours(self, ids: Sequence[int]) -> Mapping[int, Sequence[int]]:
@@ -95,6 +95,10 @@ class Seen:
         near = rows.neighbours(self.conn, self.place, [int(i) for i in ids])
         found = self.rows([each for some in near.values() for each in some])
         return {each: [other for other in some if other in found] for each, some in near.items()}
+
+
+def _row(found: Any) -> Row:
+    return Row(*found)
 
 
 _COLUMNS = [record.c[field.name] for field in fields(Row)]
