@@ -19,11 +19,12 @@ from memctx.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One record: its `key` in the data set, its text, and the `thread` in which it was said."""
+    """One record: its `key` in the data set, its text, the `thread` in which it was said, and who said it."""
 
     key: str
     text: str
     thread: str
+    source: str = "user"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,8 @@ def _beam(value: Any) -> Case:
         for group in batch["turns"]:
             for turn in group:
                 said = f"{turn.get('time_anchor') or ''} {turn['role']}: {turn['content']}".lstrip()
-                entries.append(Entry(str(turn["id"]), said, f"batch {number}"))
+                source = "user" if turn["role"] == "user" else "assistant"
+                entries.append(Entry(str(turn["id"]), said, f"batch {number}", source))
     known = {entry.key for entry in entries}
     asked = [q for questions in value["probing_questions"].values() for q in questions]
     found = (frozenset(map(str, _leaves(q.get("source_chat_ids")))) & known for q in asked)
