@@ -681,6 +681,23 @@ def test_files_never_raise_on_what_a_model_sends(shared_memory: Memory, name: st
     assert MemoryFiles(shared_memory.at("fuzz files")).call(name, given)
 
 
+def test_both_dialects_on_postgresql(postgres_url: str) -> None:
+    with Memory(postgres_url, embedder=Meanings(), index=ExactIndex(Meanings.dim)) as memory:
+        ana = memory.at("acme", "ana")
+        alpha, files = MemAlpha(ana), MemoryFiles(ana)
+        item = inserted(alpha, "the physician is Dr. Holm")
+        change = {"memory_type": "semantic_memory", "memory_id": item, "new_content": "the physician is Dr. Berg"}
+        assert asked(alpha, "memory_update", **change)["updated_memory"] == {item: "the physician is Dr. Berg"}
+        assert told(files, "create", path="/memories/a/b.txt", file_text="one").startswith("File created")
+        assert told(files, "rename", old_path="/memories/a", new_path="/memories/c").startswith("Successfully")
+        assert told(files, "str_replace", path="/memories/c/b.txt", old_str="one", new_str="two").endswith("\ttwo")
+        assert found(alpha, "doctor", search_method="text-embedding")[0] == "the physician is Dr. Berg"
+        assert "most recent 2 of 2" in alpha.render()
+        assert told(files, "delete", path="/memories/c").startswith("Successfully")
+        assert asked(alpha, "memory_delete", memory_type="semantic_memory", memory_id=item)["status"] == "ok"
+        assert ana.list() == []
+
+
 # -- the Anthropic SDK -----------------------------------------------------------------------------------------------------
 
 
