@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import sqlite3
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ pytest.importorskip("langchain")
 
 import itertools
 
-import numpy as np
 from langchain.agents import create_agent
 from langchain.agents.middleware import SummarizationMiddleware
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, RemoveMessage, SystemMessage, ToolMessage
@@ -33,22 +31,8 @@ from memctx.adapters.langgraph import MemoryMiddleware
 from memctx.errors import ConfigError, FilterError, ScopeError
 from memctx.memory import Memory
 from memctx.strategies._recalled import CLOSE, OPEN
+from tests.embedding import Words
 from tests.scripted import Scripted, answer, rest, walk
-
-DIM = 256
-
-
-class Words:
-    """Texts that share words are near; quick, and the same everywhere."""
-
-    name, dim = "words-1", DIM
-
-    def embed(self, texts: Any) -> Any:
-        rows = np.full((len(texts), DIM), 1e-3, np.float32)
-        for row, text in zip(rows, texts, strict=True):
-            for word in re.findall(r"\w+", text.lower()):
-                row[zlib.crc32(word.encode()) % DIM] += 1
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 class Teller(Scripted):
@@ -142,7 +126,7 @@ def test_a_request_has_no_more_than_asked_for(memory: Memory) -> None:
     memory.at("acme", "ana").write_many([f"tea number {n} " + "is good " * 20 for n in range(30)])
     for settings, most in (({"k": 3}, 3), ({"tokens": 120}, 2), ({"kinds": ["core"]}, 0), ({"min_trust": "host"}, 0)):
         model = Teller()
-        agent(model, MemoryMiddleware(memory, of, write=(), **settings)).invoke(say("tea"), context=ANA)  # type: ignore[arg-type]
+        agent(model, MemoryMiddleware(memory, of, write=(), **settings)).invoke(say("tea"), context=ANA)
         assert sum(note.count("\n#") for note in notes(model.seen[0][0])) == most
 
 
@@ -397,7 +381,7 @@ def test_without_a_scope_nothing_runs(memory: Memory, bad: Any) -> None:
 def test_bad_settings_are_refused(memory: Memory) -> None:
     for settings in ({"write": "user"}, {"write": ["system"]}, {"k": 0}, {"tokens": 0}):
         with pytest.raises(ConfigError):
-            MemoryMiddleware(memory, of, **settings)  # type: ignore[arg-type]
+            MemoryMiddleware(memory, of, **settings)
     with pytest.raises(FilterError):
         MemoryMiddleware(memory, of, min_trust="very")
 

@@ -45,7 +45,7 @@ class Index:
     def vectors(self, texts: list[str], queries: list[str]) -> tuple[list[bytes], list[NDArray[np.float32]]]:
         """Vectors of texts, as the store keeps them, and of queries."""
         if not isinstance(self.maker, Embeddings):
-            both = self.maker.embed([*texts, *queries]) if texts or queries else []
+            both: Any = self.maker.embed([*texts, *queries]) if texts or queries else []
             return self._made(both[: len(texts)], both[len(texts) :], texts, queries)
         documents = self.maker.embed_documents(texts) if texts else []
         return self._made(documents, [self.maker.embed_query(query) for query in queries], texts, queries)
@@ -55,7 +55,7 @@ class Index:
         if not isinstance(self.maker, Embeddings):
             from memctx.embed import aembed
 
-            both = await aembed(self.maker, [*texts, *queries]) if texts or queries else []
+            both: Any = await aembed(self.maker, [*texts, *queries]) if texts or queries else []
             return self._made(both[: len(texts)], both[len(texts) :], texts, queries)
         documents = await self.maker.aembed_documents(texts) if texts else []
         return self._made(documents, [await self.maker.aembed_query(query) for query in queries], texts, queries)
