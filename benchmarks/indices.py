@@ -37,11 +37,11 @@ Row = dict[str, Any]
 
 
 def corpus(count: int, dim: int = DIM, seed: int = 0) -> Any:
-    """Rows of length one around 2,000 topics, with as much spread as sentence embeddings have; float32."""
+    """Rows of length one, float32: 32 hidden directions and noise, so that neighbours shade into each other as texts do."""
     rng = np.random.default_rng(seed)
-    topics = np.random.default_rng(99).standard_normal((2_000, dim), np.float32)
-    rows = topics[rng.integers(len(topics), size=count)]
-    rows += rng.standard_normal((count, dim), np.float32)
+    hidden = np.random.default_rng(99).standard_normal((32, dim), np.float32)
+    rows = rng.standard_normal((count, 32), np.float32) @ hidden / np.float32(32**0.5)
+    rows += np.float32(0.5) * rng.standard_normal((count, dim), np.float32)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
@@ -86,6 +86,7 @@ def kinds(_: argparse.Namespace) -> Iterator[Row]:
         start = time.perf_counter()
         index = FaissIndex(DIM, device="cpu", kind=kind)
         index.rebuild([Batch(SCOPE, np.arange(1, ROWS + 1), rows)])
+        index.settle()
         built = time.perf_counter() - start
         one, many = _per_query(index, queries[:50], 1), _per_query(index, queries[:64], 64)
         found = [_recall(index, exact, queries, None), _recall(index, exact, queries, some)]

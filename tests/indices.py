@@ -157,13 +157,14 @@ def bitten(data: bytes, chance: random.Random) -> tuple[str, bytes]:
     return kind, data[:at]
 
 
-def damages(folder: Path, trials: int, kind: str, rows: int) -> Iterator[tuple[str, str]]:
+def damages(folder: Path, trials: int, kind: Any, rows: int) -> Iterator[tuple[str, str]]:
     """(damage, outcome) of a saved index: `noticed`, `same` (it changed nothing) or `silently wrong`."""
     vectors, queries = unit(rows, DIM), unit(20, DIM, seed=1)
-    made = FaissIndex(DIM, folder, kind=kind)  # type: ignore[arg-type]
+    made = FaissIndex(DIM, folder, kind=kind)
     made.add(Batch(SCOPES[0], np.arange(1, rows + 1), vectors))
     made.add(Batch(SCOPES[1], np.arange(1, 6), vectors[:5]))
     made.applied = 7
+    made.settle()
     made.save()
     whole = made.search(queries, 10, SCOPES[0])
     files = {path: path.read_bytes() for path in made.files()}
@@ -172,7 +173,7 @@ def damages(folder: Path, trials: int, kind: str, rows: int) -> Iterator[tuple[s
         path = chance.choice(list(files))
         name, damaged = bitten(files[path], chance)
         path.write_bytes(damaged)
-        index = FaissIndex(DIM, folder, kind=kind)  # type: ignore[arg-type]
+        index = FaissIndex(DIM, folder, kind=kind)
         if index.damaged:
             assert index.applied == index.count() == 0
             yield name, "noticed"
@@ -208,7 +209,7 @@ def tenants(index: Any, scopes: int, rows: int, dim: int, save: Callable[[Any], 
         vectors = np.concatenate([query, twins, unit(rows - 1 - rows // 2, dim, seed=20_000 + place)])
         for each in (index, exact):
             each.add(Batch(name, np.arange(1, rows + 1) + place * rows, vectors))
-    index = save(index)
+    index = save(index)  # or something else between writing and asking
     leaked, hits = 0, 0
     for place, name in enumerate(names):
         query = unit(1, dim, seed=place)

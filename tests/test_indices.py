@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -44,17 +44,32 @@ class TestFlat(IndexTests):
         return lambda dim: FaissIndex(dim, tmp_path / "index", device="cpu")
 
 
+class Patient(FaissIndex):
+    """Waits until what makes a scope fast is built, so that every search uses it."""
+
+    def add(self, batch: Batch) -> None:
+        super().add(batch)
+        assert self.settle(60)
+
+    def rebuild(self, batches: Iterable[Batch]) -> None:
+        super().rebuild(batches)
+        assert self.settle(60)
+
+
 class TestFast(IndexTests):
     """With every scope from 24 rows on searched by an inverted file or a graph."""
 
     least = 0.9
-    examples = 10
+    examples = 8
     turns = 5
 
-    @pytest.fixture(params=["ivf", "hnsw"])
+    @pytest.fixture(
+        params=[(Patient, "ivf"), (Patient, "hnsw"), (FaissIndex, "ivf")], ids=["ivf", "hnsw", "in between"]
+    )
     def make(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Make:
         monkeypatch.setattr(_faiss_fast, "SMALL", 24)
-        return lambda dim: FaissIndex(dim, kind=request.param, device="cpu")
+        made, kind = request.param
+        return lambda dim: made(dim, kind=kind, device="cpu")
 
 
 class StandIn:
@@ -193,7 +208,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def filled(folder: Path | None = None, **options: Any) -> FaissIndex:
-    index = FaissIndex(DIM, folder, device="cpu", **options)
+    index = Patient(DIM, folder, device="cpu", **options)
     index.add(batch(ANA, range(1, 101)))
     index.add(batch("b/", range(1, 6)))
     index.applied = 9
@@ -210,7 +225,7 @@ def test_what_is_saved_comes_back(folder: Path, kind: Any, monkeypatch: pytest.M
     index = filled(folder, kind=kind)
     index.remove(ANA, [5, 6, 7])
     index.save()
-    again = FaissIndex(DIM, folder, kind=kind, device="cpu")
+    again = Patient(DIM, folder, kind=kind, device="cpu")
     assert again.applied == 9
     assert again.describe(ANA)["kind"] == index.describe(ANA)["kind"] == kind
     for query in (unit(1), unit(30, seed=3)):
@@ -325,7 +340,7 @@ def test_corruption_is_kept_aside_for_one_generation(folder: Path, caplog: pytes
 
 
 def test_crash_at_every_write_of_a_save(folder: Path, root: Path) -> None:
-    trials = 90
+    trials = 60
     code = "import json, sys; from pathlib import Path; from tests.indices import crashes\n"
     code += "for found in crashes(Path(sys.argv[1]), int(sys.argv[2])): print(json.dumps([found.good, str(found)]))"
     command = [sys.executable, "-W", "ignore", "-c", code, str(folder), str(trials)]
@@ -405,7 +420,7 @@ def test_a_large_scope_becomes_fast_and_says_why(monkeypatch: pytest.MonkeyPatch
     rng = np.random.default_rng(1)
     centres = rng.standard_normal((30, 16))
     rows = (centres[rng.integers(30, size=4_000)] + 0.3 * rng.standard_normal((4_000, 16))).astype(np.float32)
-    index, exact = FaissIndex(16, device="cpu"), ExactIndex(16)
+    index, exact = Patient(16, device="cpu"), ExactIndex(16)
     for each in (index, exact):
         each.add(Batch(ANA, np.arange(1, 1_001), rows[:1_000]))
     assert index.describe(ANA)["why"] == "1,000 rows; up to 1,500 are searched exactly"
@@ -422,6 +437,7 @@ def test_a_large_scope_becomes_fast_and_says_why(monkeypatch: pytest.MonkeyPatch
     agree(index.search(rows[::40], 10, ANA), exact.search(rows[::40], 10, ANA), 0.98)
     for each in (index, exact):
         each.remove(ANA, list(range(600, 2_000)))
+    assert index.settle(60)
     assert index.describe(ANA)["removed"] == 0, "they were copied away"
     agree(index.search(rows[::40], 10, ANA), exact.search(rows[::40], 10, ANA), 0.98)
     assert index.describe()["kinds"] == {"ivf": 1}
@@ -429,11 +445,51 @@ def test_a_large_scope_becomes_fast_and_says_why(monkeypatch: pytest.MonkeyPatch
 
 def test_what_cannot_be_made_fast_stays_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_faiss_fast, "FLAT_MOST", 1_500)
-    index = FaissIndex(64, device="cpu")
+    index = Patient(64, device="cpu")
     index.add(Batch(ANA, np.arange(1, 2_001), unit(2_000, 64)))  # directions without any order
     described = index.describe(ANA)
     assert described["kind"] == "flat"
     assert "only reached" in described["why"]
+
+
+def test_a_search_does_not_wait_for_what_is_built(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_faiss_fast, "FLAT_MOST", 1_500)
+    go, build = threading.Event(), _faiss_fast.build
+
+    def slow(*given: Any, **named: Any) -> Any:
+        assert go.wait(60)
+        return build(*given, **named)
+
+    monkeypatch.setattr(_faiss_fast, "build", slow)
+    rows = unit(30, 16)[np.arange(2_000) % 30] + 0.1 * unit(2_000, 16, seed=1)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    index = FaissIndex(16, folder, device="cpu")
+    index.add(Batch(ANA, np.arange(1, 2_001), rows))
+    assert index.describe(ANA)["kind"] == "flat"
+    before = index.search(rows[5:6], 10, ANA)
+    index.save()
+    index.remove(ANA, [1, 2, 3])
+    index.add(Batch(ANA, np.arange(3_000, 3_010), rows[:10]))
+    go.set()
+    assert index.settle(60)
+    assert index.describe(ANA)["kind"] == "ivf"
+    assert 3_005 in index.search(rows[5:6], 10, ANA)[0]
+    again = FaissIndex(16, folder, device="cpu")  # it was saved before it was fast, and catches up
+    assert again.settle(60)
+    assert again.describe(ANA)["kind"] == "ivf"
+    agree(again.search(rows[5:6], 10, ANA), before, 0.9)
+
+
+def test_what_cannot_be_built_is_no_failure(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("std::bad_alloc")
+
+    monkeypatch.setattr(_faiss_fast, "build", broken)
+    index = Patient(DIM, kind="hnsw", device="cpu")
+    with caplog.at_level(logging.WARNING):
+        index.add(batch(ANA, range(1, 1_201)))
+    assert "std::bad_alloc" in caplog.text
+    assert index.search(batch(ANA, range(1, 1_201)).vectors[4:5], 1, ANA)[0].tolist() == [[5]]
 
 
 async def test_waiting_requests_are_answered_by_one_call() -> None:

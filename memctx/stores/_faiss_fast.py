@@ -6,18 +6,20 @@ How far it searches is measured when it is built: the least effort whose recall@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from memctx.stores._faiss_builder import Stopped
 from memctx.stores._vectors import Flags, Ids, Vectors
 
 RECALL = 0.99
 FLAT_MOST = 100_000  # rows; exact search of as many, 384 wide, takes 6 ms on one core
 SMALL = 1_000  # below this many rows nothing is faster than exact search
 TRAIN_EACH = 64  # rows a list is trained on at most
+STEP = 4_096  # rows added at a time
 PROBES = 64  # rows that the effort is measured with
 SEED = 7
 
@@ -64,8 +66,13 @@ def due(fast: Fast | None, tried: int, rows: int) -> bool:
     return rows - fast.rows > max(SMALL, fast.rows // 10)
 
 
-def build(faiss: Any, kind: str, vectors: Vectors, *, forced: bool) -> tuple[Fast | None, str]:
-    """An index over all rows, and why it is this one; none if it cannot reach the recall and was not asked for."""
+def build(
+    faiss: Any, kind: str, vectors: Vectors, *, forced: bool, stopped: Callable[[], bool]
+) -> tuple[Fast | None, str]:
+    """An index over all rows, and why it is this one; none if it cannot reach the recall and was not asked for.
+
+    Rows may be struck out meanwhile. Raises `Stopped` soon after `stopped()`.
+    """
     rows, dim = vectors.shape
     lists = max(1, min(int(4 * math.sqrt(rows)), rows // 39))
     index = faiss.index_factory(dim, f"IVF{lists},SQ8" if kind == "ivf" else "HNSW32,SQ8", faiss.METRIC_INNER_PRODUCT)
@@ -73,7 +80,7 @@ def build(faiss: Any, kind: str, vectors: Vectors, *, forced: bool) -> tuple[Fas
         index.cp.max_points_per_centroid = TRAIN_EACH
         index.cp.min_points_per_centroid = 1
     index.train(_sample(vectors, lists * TRAIN_EACH))
-    index.add(vectors)
+    _add(index, kind, vectors, 0, stopped)
     fast = _measured(faiss, Fast(kind, index, rows, 0, 0.0, rows), vectors, _efforts(kind, lists, forced=forced))
     found = f"recall@10 {fast.recall:.3f} against exact search with {_words(fast, lists)}"
     if fast.recall < RECALL and not forced:
@@ -81,14 +88,10 @@ def build(faiss: Any, kind: str, vectors: Vectors, *, forced: bool) -> tuple[Fas
     return fast, f"{rows:,} rows; {kind} over 8-bit codes, candidates scored exactly: {found}"
 
 
-def extended(faiss: Any, fast: Fast, vectors: Vectors) -> Fast:
+def extended(faiss: Any, fast: Fast, vectors: Vectors, *, stopped: Callable[[], bool]) -> Fast:
     """The same index over more rows. Readers keep the old one until the new one is whole."""
     index = faiss.clone_index(fast.index)
-    new = np.nan_to_num(vectors[fast.rows :], nan=0.0)
-    if fast.kind == "ivf":  # it may have forgotten some, so its own count is no place
-        index.add_with_ids(new, np.arange(fast.rows, len(vectors)))
-    else:
-        index.add(new)
+    _add(index, fast.kind, vectors, fast.rows, stopped)
     return replace(fast, index=index, rows=len(vectors))
 
 
@@ -102,10 +105,27 @@ def forgotten(faiss: Any, fast: Fast, live: Flags) -> Fast:
     return replace(fast, index=index)
 
 
+def _add(index: Any, kind: str, vectors: Vectors, start: int, stopped: Callable[[], bool]) -> None:
+    """Add the rows from `start` on under their places. An inverted file may have forgotten some, so it is told them."""
+    for first in range(start, len(vectors), STEP):
+        if stopped():
+            raise Stopped
+        some = _whole(vectors[first : first + STEP])
+        if kind == "ivf":
+            index.add_with_ids(some, np.arange(first, first + len(some)))
+        else:
+            index.add(some)
+
+
+def _whole(rows: Vectors) -> Vectors:
+    """A copy, with zeros for rows that were struck out."""
+    return np.nan_to_num(rows, nan=0.0)
+
+
 def _sample(vectors: Vectors, most: int) -> Vectors:
     if len(vectors) <= most:
-        return vectors
-    return vectors[np.sort(np.random.default_rng(SEED).choice(len(vectors), most, replace=False))]
+        return _whole(vectors)
+    return _whole(vectors[np.sort(np.random.default_rng(SEED).choice(len(vectors), most, replace=False))])
 
 
 def _efforts(kind: str, lists: int, *, forced: bool) -> Iterator[int]:

@@ -46,10 +46,9 @@ def packed(faiss: Any, scopes: list[str], parts: Mapping[str, Part]) -> Chunks:
     body: list[memoryview] = []
     for scope in scopes:
         part = parts[scope]
-        if part.dead and part.view.fast is None:
-            part.compact()
         view, fast = part.view, part.view.fast
-        about = {"scope": scope, "rows": len(view.ids), "ascending": view.ascending, "why": part.why, "fast": None}
+        about: dict[str, Any] = {"scope": scope, "rows": len(view.ids), "ascending": view.ascending, "fast": None}
+        about |= {"why": part.why, "tried": part.tried}
         body += [view.ids.data, view.live.data, view.vectors.data]
         if fast is not None:
             index = faiss.serialize_index(forgotten(faiss, fast, view.live).index)
@@ -98,7 +97,9 @@ def _part(faiss: Any, item: Mapping[str, Any], reader: _Reader, dim: int) -> Par
     if rows and ids.min() < 1:
         raise Damaged("a row id below 1")
     fast = None if about is None else _fast(faiss, about, reader.take(np.uint8, about["bytes"]), dim)
-    return loaded(ids, vectors, live, ascending=item["ascending"], fast=fast, why=item["why"])
+    part = loaded(ids, vectors, live, ascending=item["ascending"], fast=fast)
+    part.why, part.tried = item["why"], item["tried"]
+    return part
 
 
 def _fast(faiss: Any, about: Mapping[str, Any], data: Any, dim: int) -> Fast:

@@ -93,12 +93,12 @@ class Part:
         ids, vectors = old.ids[old.live][order], old.vectors[old.live][order]
         self._room = ids, vectors, np.ones(len(ids), np.bool_)
         self.view = View(*self._room, ascending=True, epoch=next(_EPOCHS))
-        self.dead = self.tried = 0
+        self.dead, self.tried, self.why = 0, 0, ""
 
-    def speed(self, fast: Fast | None, why: str) -> None:
-        """Search with `fast` from now on."""
+    def speed(self, fast: Fast | None, why: str, rows: int) -> None:
+        """Search with `fast`, which was built for so many rows, from now on."""
         self.view = replace(self.view, fast=fast)
-        self.why, self.tried, self.dirty = why, len(self.view.ids), True
+        self.why, self.tried, self.dirty = why, rows, True
 
     def _publish(self, view: View, gone: Ids) -> None:
         if not len(gone):
@@ -129,8 +129,8 @@ def part(dim: int) -> Part:
     return Part(View(*room, ascending=True, epoch=next(_EPOCHS)), _room=room)
 
 
-def loaded(ids: Ids, vectors: Vectors, live: Flags, *, ascending: bool, fast: Fast | None, why: str) -> Part:
+def loaded(ids: Ids, vectors: Vectors, live: Flags, *, ascending: bool, fast: Fast | None) -> Part:
     """A scope as it was saved; the arrays become its own."""
     view = View(ids, vectors, live, ascending=ascending, fast=fast, epoch=next(_EPOCHS))
     dead = len(ids) - int(np.count_nonzero(live))
-    return Part(view, dead=dead, dirty=False, tried=len(ids), why=why, _room=(ids, vectors, live))
+    return Part(view, dead=dead, dirty=False, _room=(ids, vectors, live))

@@ -22,6 +22,7 @@ from memctx.errors import ConfigError, StoreError, require
 from memctx.stores import Batch
 from memctx.stores import _faiss_fast as fasts
 from memctx.stores import _vectors as check
+from memctx.stores._faiss_builder import Builder
 from memctx.stores._faiss_disk import METRIC, Disk
 from memctx.stores._faiss_gpu import LEAST, Gpu, present
 from memctx.stores._faiss_rows import Part, part
@@ -36,9 +37,10 @@ TRIES = 3  # searches that a removal disturbed, before one is made while nothing
 class FaissIndex:
     """Nearest vectors with FAISS, in memory, saved to `folder` if one is given.
 
-    `kind` auto: exact up to 100,000 rows a scope, above it an inverted file over 8-bit codes whose candidates are scored
-    exactly, searched as far as recall@10 0.99 needs (measured when it is built). flat, hnsw and ivf ask for one; below 1,000
-    rows all are exact. `device` gpu without one raises `ConfigError`; `float16` halves the copies on the GPU, scores stay exact.
+    `kind` auto: exact up to 100,000 rows a scope; above it, once that is built in the background, an inverted file over
+    8-bit codes whose candidates are scored exactly, searched as far as recall@10 0.99 needs. flat, hnsw and ivf ask for one;
+    below 1,000 rows all are exact. `device` gpu without one raises `ConfigError`; `float16` halves the copies on the GPU,
+    scores stay exact.
     """
 
     def __init__(
@@ -58,11 +60,14 @@ class FaissIndex:
         self._parts: dict[str, Part] = {}
         self._lock = threading.RLock()  # held by whoever writes; readers hold nothing
         self._together = Together(self._search, "memctx-faiss-index")
+        self._builder = Builder(self._build)
         self._process, self._closed, self._erased = os.getpid(), False, False
         self.folder = None if folder is None else Path(folder)
         self._disk = None if folder is None else Disk(self._faiss, self._dim, Path(folder))
         if self._disk is not None:
             self._parts, self.applied, self.damaged = self._disk.load()
+        for scope, mine in self._parts.items():
+            self._tend(scope, mine)
 
     @property
     def dim(self) -> int:
@@ -75,14 +80,14 @@ class FaissIndex:
         return "cpu" if self._gpu is None else "gpu"
 
     def add(self, batch: Batch) -> None:
-        """Add or replace rows. Raises `EmbeddingError`; then nothing was added. Whoever lets a scope grow large waits."""
+        """Add or replace rows. Raises `EmbeddingError`; then nothing was added. A large scope is made fast in the background."""
         ready = check.checked(batch, self._dim)
         with self._writing():
             if len(ready.ids):
                 mine = self._parts.get(ready.scope) or part(self._dim)
                 mine.add(ready.ids, ready.vectors)
                 self._parts[ready.scope] = mine
-                self._tend(mine)
+                self._tend(ready.scope, mine)
 
     def remove(self, scope: str, ids: Sequence[int]) -> int:
         """Remove rows; returns how many were there. They are struck out, and copied away once they are a quarter."""
@@ -95,7 +100,7 @@ class FaissIndex:
             if not mine.rows:
                 del self._parts[scope]
             else:
-                self._tend(mine)
+                self._tend(scope, mine)
             return count
 
     def drop(self, scope: str) -> int:
@@ -135,10 +140,10 @@ class FaissIndex:
         for batch in (check.checked(given, self._dim) for given in batches):
             if len(batch.ids):
                 parts.setdefault(batch.scope, part(self._dim)).add(batch.ids, batch.vectors)
-        for mine in parts.values():
-            self._tend(mine)
         with self._writing():
             self._parts, self.damaged = parts, ""
+            for scope, mine in parts.items():
+                self._tend(scope, mine)
 
     def verify(self, batches: Iterable[Batch]) -> list[str]:
         """How the index differs from these rows."""
@@ -152,6 +157,11 @@ class FaissIndex:
                 self._disk.save(self._parts, self.applied, erased=self._erased)
                 self._erased = False
 
+    def settle(self, timeout: float | None = None) -> bool:
+        """Wait until no scope is being made fast; whether that came about within `timeout` seconds."""
+        self._check()
+        return self._builder.settle(timeout)
+
     def files(self) -> list[Path]:
         """Every file the vectors may lie in."""
         return [] if self._disk is None else self._disk.files()
@@ -159,6 +169,7 @@ class FaissIndex:
     def close(self) -> None:
         """Free the rows; what was not saved is fed again. Every later call raises `StoreError`."""
         if self._process == os.getpid():
+            self._builder.close()
             self._together.close()
         self._closed, self._parts, self._gpu = True, {}, None
 
@@ -200,22 +211,39 @@ class FaissIndex:
         with self._lock:
             yield
 
-    def _tend(self, mine: Part) -> None:
-        """Copy removed rows away, and build or extend what makes a large scope fast, when it is time."""
-        fast = mine.view.fast
+    def _tend(self, scope: str, mine: Part) -> None:
+        """Copy removed rows away when they are many, and have a large scope made fast when it is time."""
         if mine.crowded():
             mine.compact()
-            fast = None
+        if self._wanted(mine) != "flat":
+            self._builder.want(scope)
+
+    def _wanted(self, mine: Part) -> str:
+        """The kind that is worth building for these rows now; flat for none."""
         rows = len(mine.view.ids)
         kind = "flat" if self._gpu is not None and self._kind == "auto" else fasts.wanted(self._kind, rows)
-        if kind == "flat" or not fasts.due(fast, mine.tried, rows):
-            return
-        if fast is not None and rows < 4 * fast.trained:
-            mine.speed(fasts.extended(self._faiss, fast, mine.view.vectors), mine.why)
-            return
-        if mine.dead or not mine.view.ascending:
-            mine.compact()
-        mine.speed(*fasts.build(self._faiss, kind, mine.view.vectors, forced=self._kind != "auto"))
+        return kind if fasts.due(mine.view.fast, mine.tried, rows) else "flat"
+
+    def _build(self, scope: str) -> None:
+        """Build or extend what makes a scope fast, while others read and write; on the builder's thread."""
+        with self._lock:
+            mine = self._parts.get(scope)
+            if mine is None or (kind := self._wanted(mine)) == "flat":
+                return
+            fast = mine.view.fast
+            anew = fast is None or len(mine.view.ids) >= 4 * fast.trained
+            if anew and (mine.dead or not mine.view.ascending):
+                mine.compact()
+            view, why, stopped = mine.view, mine.why, self._builder.stopped
+        if fast is None or anew:
+            fast, why = fasts.build(self._faiss, kind, view.vectors, forced=self._kind != "auto", stopped=stopped)
+        else:
+            fast = fasts.extended(self._faiss, fast, view.vectors, stopped=stopped)
+        with self._lock:
+            if mine.view.epoch == view.epoch:
+                mine.speed(fast, why, len(view.ids))
+            if self._parts.get(scope) is mine:
+                self._tend(scope, mine)
 
     def _on_gpu(self, scope: str) -> bool:
         mine = self._parts.get(scope)
