@@ -8,18 +8,17 @@ import sqlite3
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
-from functools import partial
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from memctx.errors import ConfigError
 from memctx.stores import _engine, _schema
 from memctx.stores._faults import Tries
 from memctx.stores._lock import WriterLock
-from memctx.stores._loops import Loops, Stop, finished
+from memctx.stores._loops import Loops, finished
+from memctx.stores._threads import Threads
 from memctx.stores._where import Where
 
 T = TypeVar("T")
@@ -27,6 +26,10 @@ Work = Callable[[Connection], T]
 
 RACE = ((3, 7, 0), (3, 51, 3))  # SQLite versions from .. to (exclusive) whose WAL reset can lose a commit
 _warned: list[str] = []  # once a process
+
+
+def _always() -> None:
+    """A transaction that nobody ends from outside."""
 
 
 class Database:
@@ -37,6 +40,7 @@ class Database:
         self.timeout = timeout
         self._engine = _engine.sync_engine(where, timeout, pool)
         self._loops = Loops(lambda: _engine.async_engine(where, timeout, pool))
+        self._threads = Threads(pool) if where.dialect == "sqlite" else None
         self._anchor: sqlite3.Connection | None = None
         self._lock: WriterLock | None = None
 
@@ -49,28 +53,33 @@ class Database:
             revision = self.run(lambda conn: _schema.create(conn, self.where), write=True, isolation="READ COMMITTED")
         return revision
 
-    def run(self, work: Work[T], *, write: bool, isolation: str | None = None) -> T:
-        """Run `work` in one transaction, and again from its start while the database says that this may help."""
+    def run(
+        self, work: Work[T], *, write: bool, isolation: str | None = None, wanted: Callable[[], None] = _always
+    ) -> T:
+        """Run `work` in one transaction, and again from its start while the database says that this may help.
+
+        What `wanted` raises, while waiting or before the commit, ends it with a rollback.
+        """
         options = self._options(write, isolation)
 
         def once(tries: Tries) -> T:
-            with self._turn(write, tries.left), self._engine.connect() as conn:
+            with self._turn(write, tries.left, wanted), self._engine.connect() as conn:
                 conn.execution_options(**options)
                 with conn.begin():
-                    return work(conn)
+                    answer = work(conn)
+                    wanted()
+                    return answer
 
         return self.tried(once, write=write)
 
     async def arun(self, work: Work[T], *, write: bool) -> T:
         """The same for a task of an event loop."""
-        tries, interrupt = Tries(self.where, self.timeout, write=write), self.where.dialect == "postgresql"
+        if self._threads is not None:
+            return await self._threads.run(lambda stop: self.run(work, write=write, wanted=stop.check), write=write)
+        tries = Tries(self.where, self.timeout, write=write)
         while True:
             try:
-                here = await self._loops.here()
-                once = partial(self._atransaction, here.engine, work, write)
-                queue = here.turn(tries.left) if self._alone(write) else nullcontext()
-                async with queue, self._aturn(write, tries.left):
-                    return await finished(once, interrupt=interrupt)
+                return await finished(self._on_server(work, write))
             except Exception as cause:
                 fault = cause
             try:  # outside the handler: an error of ours must not carry the driver's text along
@@ -79,14 +88,12 @@ class Database:
                 del fault
             await asyncio.sleep(wait)
 
-    async def _atransaction(self, engine: AsyncEngine, work: Work[T], write: bool, stop: Stop) -> T:
-        async with engine.connect() as conn:
+    async def _on_server(self, work: Work[T], write: bool) -> T:
+        here = await self._loops.here()
+        async with here.engine.connect() as conn:
             await conn.execution_options(**self._options(write, None))
-            async with conn.begin() as transaction:
-                answer = await conn.run_sync(work)
-                if stop.asked:
-                    await transaction.rollback()
-            return answer
+            async with conn.begin():
+                return await conn.run_sync(work)
 
     def tried(self, once: Callable[[Tries], T], *, write: bool = True) -> T:
         """Call `once` until it succeeds, fails for good, or the time is up."""
@@ -106,7 +113,7 @@ class Database:
         """One statement outside any transaction; the first value of its answer, if it has one."""
 
         def once(tries: Tries) -> Any:
-            with self._turn(alone, tries.left), self._engine.connect() as conn:
+            with self._turn(alone, tries.left, _always), self._engine.connect() as conn:
                 conn.execution_options(**_engine.bare(self.where.dialect))
                 result = conn.exec_driver_sql(statement)
                 return result.scalar() if result.returns_rows else None
@@ -114,6 +121,8 @@ class Database:
         return self.tried(once)
 
     def close(self) -> None:
+        if self._threads is not None:
+            self._threads.close()
         self._loops.close()
         self._engine.dispose()
         if self._lock is not None:
@@ -129,7 +138,7 @@ class Database:
         path = self.where.file
         if path is None:
             self._lock = WriterLock(None)
-            name = f"{self.where.sync.database}?vfs=memdb"
+            name = f"{self.where.url.database}?vfs=memdb"
             self._anchor = sqlite3.connect(
                 name, uri=True, check_same_thread=False
             )  # the last to close ends the database
@@ -146,15 +155,10 @@ class Database:
             text = f"{path} is on a file system without shared memory for SQLite's WAL: use a local disk, or PostgreSQL"
             raise ConfigError(text, field="where", path=str(path))
 
-    def _alone(self, write: bool) -> bool:
-        """Whether a transaction takes the writer lock. A database in memory has no snapshots, so its readers do too."""
-        return self._lock is not None and (write or self.where.file is None)
-
-    def _turn(self, write: bool, timeout: float) -> Any:
-        return self._lock.held(timeout) if self._lock and self._alone(write) else nullcontext()
-
-    def _aturn(self, write: bool, timeout: float) -> Any:
-        return self._lock.aheld(timeout) if self._lock and self._alone(write) else nullcontext()
+    def _turn(self, write: bool, timeout: float, wanted: Callable[[], None]) -> AbstractContextManager[None]:
+        """What a transaction holds: the writer lock. A database in memory has no snapshots, so its readers hold it too."""
+        alone = write or self.where.file is None
+        return self._lock.held(timeout, wanted) if self._lock and alone else nullcontext()
 
     def _options(self, write: bool, isolation: str | None) -> dict[str, Any]:
         options = _engine.options(self.where.dialect, write=write)

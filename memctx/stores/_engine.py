@@ -38,13 +38,13 @@ def bare(dialect: str) -> dict[str, Any]:
 
 
 def sync_engine(where: Where, timeout: float, pool: int) -> Engine:
-    engine = create_engine(where.sync, poolclass=QueuePool, **_settings(where, timeout, pool))
+    engine = create_engine(where.url, poolclass=QueuePool, **_settings(where, timeout, pool))
     return _listening(engine, where, timeout)
 
 
 def async_engine(where: Where, timeout: float, pool: int) -> AsyncEngine:
     settings = _settings(where, timeout, pool)
-    engine = create_async_engine(where.asynchronous, poolclass=AsyncAdaptedQueuePool, **settings)
+    engine = create_async_engine(where.url, poolclass=AsyncAdaptedQueuePool, **settings)
     _listening(engine.sync_engine, where, timeout)
     return engine
 
@@ -86,13 +86,13 @@ def _connected(connection: Any, _: Any) -> None:
 def _begin(conn: Connection) -> None:
     """IMMEDIATE takes the write lock before the first read, so that what was read is still true when it is written."""
     asked = conn.get_execution_options()
-    if asked.get(BARE):
-        return
-    write = bool(asked.get(WRITE))
+    bare = asked.get(BARE)
+    write = bool(bare or asked.get(WRITE))
     if conn.info.get(WRITE, True) is not write:
         conn.exec_driver_sql(f"PRAGMA query_only={'OFF' if write else 'ON'}")
         conn.info[WRITE] = write
-    conn.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    if not bare:
+        conn.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
 def _begin_postgres(milliseconds: int, conn: Connection) -> None:

@@ -1,19 +1,17 @@
-"""An async engine for each event loop that uses a store: a connection belongs to the loop that opened it."""
+"""PostgreSQL for tasks of an event loop: an async engine for each loop, as a connection belongs to the loop that opened it."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from weakref import WeakSet
 
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
-
-from memctx.stores._lock import busy
 
 T = TypeVar("T")
 
@@ -23,27 +21,14 @@ class Here:
     """What a store has in one event loop."""
 
     engine: AsyncEngine
-    turns: asyncio.Lock = field(default_factory=asyncio.Lock)  # tasks of one loop queue here: first come, first served
     opened: WeakSet[Any] = field(default_factory=WeakSet)  # the driver's connections
     end: AsyncGenerator[None, None] | None = None
-
-    @asynccontextmanager
-    async def turn(self, timeout: float) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(timeout):
-                await self.turns.acquire()
-        except TimeoutError:
-            raise busy(timeout) from None
-        try:
-            yield
-        finally:
-            self.turns.release()
 
     def cut(self) -> None:
         """Close the connections from outside the loop, which may be gone."""
         for connection in list(self.opened):
             with suppress(Exception):
-                connection.stop() if hasattr(connection, "stop") else connection.pgconn.finish()
+                connection.pgconn.finish()
         self.engine.sync_engine.dispose(close=False)
 
 
@@ -92,26 +77,13 @@ class Loops:
                 self._here.popitem()[1].cut()
 
 
-class Stop:
-    """Asked of a transaction whose caller was cancelled: to end with a rollback and not with a commit."""
-
-    asked = False
-
-
-async def finished(run: Callable[[Stop], Coroutine[Any, Any, T]], *, interrupt: bool) -> T:
-    """Run a transaction; if the caller is cancelled, it is rolled back before the caller goes on.
-
-    `interrupt`: cancel the statement under way too. aiosqlite cannot: its thread goes on, SQLAlchemy drops the connection, and
-    SQLite keeps a dropped connection's lock for as long as a cursor of it is in memory. There, a statement is waited for.
-    """
-    stop = Stop()
-    task = asyncio.ensure_future(run(stop))
+async def finished(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work`. If the caller is cancelled, `work` is cancelled once and left to roll back before the caller goes on."""
+    task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        stop.asked = True
-        if interrupt:
-            task.cancel()
+        task.cancel()
         while not task.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([task])

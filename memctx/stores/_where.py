@@ -17,22 +17,21 @@ MEMORY = ":memory:"
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """One database: its URLs for sync and async drivers, and its file where it is one."""
+    """One database, and its file where it is one."""
 
     dialect: str
-    sync: URL
-    asynchronous: URL
+    url: URL
     file: Path | None  # None: a server, or memory
 
     def __str__(self) -> str:
         if self.dialect == "sqlite":
             return str(self.file or MEMORY)
-        return self.sync.render_as_string(hide_password=True)
+        return self.url.render_as_string(hide_password=True)
 
     @property
     def password(self) -> str | None:
         """What no message may hold."""
-        return str(self.sync.password) if self.sync.password else None
+        return str(self.url.password) if self.url.password else None
 
 
 def located(where: str | Path) -> Where:
@@ -54,14 +53,14 @@ def located(where: str | Path) -> Where:
     if family in {"postgresql", "postgres"}:
         require("psycopg", extra="postgres")
         url = url.set(drivername="postgresql+psycopg")
-        return Where("postgresql", url, url, None)
+        return Where("postgresql", url, None)
     raise ConfigError(f"no store for {family!r}: use a SQLite path or postgresql://…", field="where", given=family)
 
 
 def _sqlite(text: str) -> Where:
     if text == MEMORY:  # a database of its own, which several connections of this process can open
         name, query = f"file:/memctx-{uuid.uuid4().hex}", {"vfs": "memdb", "uri": "true"}
-        return Where("sqlite", *_urls(name, query), None)
+        return Where("sqlite", URL.create("sqlite+pysqlite", database=name, query=query), None)
     if not text or text.startswith("file:") or "\0" in text:
         raise ConfigError(f"{text!r:.80} is no path for a store: give a file's path or ':memory:'", field="where")
     path = Path(text).expanduser().absolute()
@@ -69,10 +68,4 @@ def _sqlite(text: str) -> Where:
         raise ConfigError(f"{path} is a folder: give the path of a file in it", field="where", path=str(path))
     if not path.parent.is_dir():
         raise ConfigError(f"the folder {path.parent} does not exist: create it first", field="where", path=str(path))
-    return Where("sqlite", *_urls(str(path), {}), path)
-
-
-def _urls(database: str, query: dict[str, str]) -> tuple[URL, URL]:
-    drivers = ("sqlite+pysqlite", "sqlite+aiosqlite")
-    sync, asynchronous = (URL.create(name, database=database, query=query) for name in drivers)
-    return sync, asynchronous
+    return Where("sqlite", URL.create("sqlite+pysqlite", database=str(path)), path)

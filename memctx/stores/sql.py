@@ -34,7 +34,7 @@ class SqlStore:
     """One database, shared by threads, event loops and processes.
 
     `where`: a path, `:memory:`, or a URL. `timeout`: seconds until a call that waits for another writer gives up with
-    `StoreError` (`store_busy`). `pool`: connections at once, for sync callers and for each event loop. Opening makes a
+    `StoreError` (`store_busy`). `pool`: connections at once (PostgreSQL: for sync callers, and for each event loop). Opening makes a
     schema where there is none. Raises `ConfigError` for a place that cannot be one, `StoreError` for one that cannot serve.
     """
 

@@ -236,3 +236,5 @@ class StoreTests:
     def test_a_sound_store_has_no_problems(self, store: SqlStore) -> None:
         store.save_plan(ANA, "t", {}, 0)
         assert store.verify() == []
+        store.scrub()
+        assert store.plan(ANA, "t") == (1, {})
