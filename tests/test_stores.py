@@ -22,7 +22,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, NullPool, create_engine, delete, insert, make_url, text
+from sqlalchemy import Connection, NullPool, create_engine, delete, insert, inspect, make_url, text
 
 from memctx import cli
 from memctx.errors import ConfigError, StoreError
@@ -166,9 +166,27 @@ def test_a_schema_that_is_newer_or_older_is_refused_with_the_remedy(
     SqlStore(place).close()
 
 
+@pytest.mark.parametrize("name", ["a?b#c%20 é.db", "%s%(x)s.db", "-wal"])
+def test_any_name_of_a_file_will_do(tmp_path: Path, name: str) -> None:
+    for where in (tmp_path / name, str(tmp_path / name)):
+        with SqlStore(where) as store:
+            store.write(two_traces)
+            assert store.dialect == "sqlite"
+    with SqlStore(tmp_path / name) as store:
+        assert store.read(traces) == 4
+        assert {each.name for each in tmp_path.iterdir()} >= {name, f"{name}-lock"}
+
+
 def test_migrations_make_what_the_tables_say(place: str) -> None:
-    where = located(place)
-    db = Database(where, 10, 1)
+    db = Database(located(place), 10, 1)
+
+    def broken(conn: Connection) -> None:
+        _schema.upgrade(conn)
+        raise KeyError("half-way")
+
+    with pytest.raises(KeyError):
+        db.run(broken, write=True)
+    assert db.run(lambda conn: inspect(conn).get_table_names(), write=False) == [], "a broken upgrade leaves nothing"
     db.run(_schema.upgrade, write=True)
 
     def differences(conn: Connection) -> list[Any]:

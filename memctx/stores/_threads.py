@@ -1,7 +1,8 @@
 """SQLite for tasks of an event loop: the sync path, in a thread.
 
 Not aiosqlite: there, a cancelled statement leaves its connection dropped but alive, with its lock, for as long as a cursor of it
-is in memory; and rows are made into Python objects inside the loop. A search of one row takes 0.2 ms here and 0.8 ms there.
+is in memory; and rows are made into Python objects inside the loop. A read of one row takes 0.3 ms here and 0.8 ms there; one
+of 10,000 rows held the loop for 250 ms there.
 """
 
 from __future__ import annotations
