@@ -139,9 +139,8 @@ class Database:
         if path is None:
             self._lock = WriterLock(None)
             name = f"{self.where.url.database}?vfs=memdb"
-            self._anchor = sqlite3.connect(
-                name, uri=True, check_same_thread=False
-            )  # the last to close ends the database
+            # kept open: the database ends with its last connection
+            self._anchor = sqlite3.connect(name, uri=True, check_same_thread=False)
             return
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite gives the files beside it the same mode
