@@ -46,7 +46,9 @@ class Conversation:
         written = self.scoped.write_many(items)
         self.ids = {name: record.id for name, record in zip(texts, written, strict=True)}
         self.handlers = Handlers(answers(self.scoped))
-        golds = ((qa["question"], {self.ids[e] for e in qa.get("evidence", ()) if e in self.ids}, qa) for qa in sample["qa"])
+        golds = (
+            (qa["question"], {self.ids[e] for e in qa.get("evidence", ()) if e in self.ids}, qa) for qa in sample["qa"]
+        )
         self.questions = [(text, gold) for text, gold, qa in golds if gold and len(gold) == len(set(qa["evidence"]))]
 
 
@@ -67,7 +69,13 @@ def measured(talks: list[Conversation], search: Episodes | None) -> dict[str, fl
                 lost += len(gold - inside) / len(gold)
             asked += 1
     looked = looked if search else asked
-    return {"recall@10": found / asked, "room": looked / asked, "lost": lost / asked, "ms": 1e3 * spent / asked, "n": asked}
+    return {
+        "recall@10": found / asked,
+        "room": looked / asked,
+        "lost": lost / asked,
+        "ms": 1e3 * spent / asked,
+        "n": asked,
+    }
 
 
 def _flat(ask: Recall) -> Any:
@@ -90,7 +98,8 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=Episodes().window)
     options = parser.parse_args()
     memory = Memory(embedder=options.embedder)
-    talks = [Conversation(memory, sample) for sample in json.load(gzip.open(options.path))]
+    with gzip.open(options.path) as file:
+        talks = [Conversation(memory, sample) for sample in json.load(file)]
     print(json.dumps({"search": "flat", **_rounded(measured(talks, None))}), flush=True)
     for threshold in options.threshold:
         for routes in options.routes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +40,7 @@ class Clusters:
     def __len__(self) -> int:
         return len(self._sums)
 
-    def add(self, windows: Sequence[Window], vectors: Sequence[Sequence[float]]) -> None:
+    def add(self, windows: Sequence[Window], vectors: Iterable[Sequence[float] | Floats]) -> None:
         """Assign new windows, each with its vector."""
         for window, vector in zip(windows, vectors, strict=True):
             self._add(window, np.asarray(vector, np.float32))
@@ -61,7 +61,8 @@ class Clusters:
 
     def likeness(self, vector: Floats) -> Floats:
         """Cosine of a vector with each centroid."""
-        return np.asarray(self._centroids() @ vector, np.float32) if self._sums else np.zeros(0, np.float32)
+        found: Floats = self._centroids() @ vector if self._sums else np.zeros(0, np.float32)
+        return found
 
     def _centroids(self) -> Floats:
         sums = np.stack(self._sums)
@@ -84,7 +85,7 @@ class Clusters:
         self.labels = [int(label) for label in labels]
         self._since = 0
 
-    def route(self, vector: Sequence[float], count: int) -> list[int]:
+    def route(self, vector: Sequence[float] | Floats, count: int) -> list[int]:
         """The `count` episodes nearest to a vector, best first."""
         order = np.argsort(-self.likeness(np.asarray(vector, np.float32)), kind="stable")
         return [int(label) for label in order[:count]]

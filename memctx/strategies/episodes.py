@@ -57,7 +57,7 @@ class Episodes(Component):
 
     window: int = Field(default=4, ge=1)
     routes: int = Field(default=2, ge=1)
-    threshold: float = Field(default=0.4, ge=0, le=1)
+    threshold: float = Field(default=0.6, ge=0, le=1)
     most: int = Field(default=32, ge=1)
     refit: int = Field(default=64, ge=1)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from memctx.component import Component, load
 from memctx.edits import Edit, Insert
@@ -52,7 +52,7 @@ class RecallMemory(Component):
     min_trust: Annotated[int | str, AfterValidator(trust_of)] = 0
     every: int = Field(default=0, ge=0)
     share: float = Field(default=0.1, gt=0, le=0.5)
-    search: Annotated[str | dict[str, Any], AfterValidator(_searcher)] = ""
+    search: Annotated[Any, BeforeValidator(_searcher)] = ""
 
     def propose(self, ctx: Context) -> Proposal:
         """One Insert after the newest step, or nothing."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from inspect import GEN_RUNNING, GEN_SUSPENDED, getgeneratorstate
+from itertools import pairwise
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -218,11 +219,14 @@ def _resumed(transcript: Transcript, marks: Sequence[Sequence[Any]]) -> Mark:
 
 
 def _thinned(marks: Sequence[Sequence[Any]], newest: Mark) -> list[list[Any]]:
-    """The newest mark and older ones ever farther apart, so that a history cut anywhere resumes at most twice as far back."""
-    kept: list[list[Any]] = [list(newest)] if newest[0] else []
-    for mark in marks:
-        if mark[0] < newest[0] and newest[0] - mark[0] >= 2 * (newest[0] - kept[-1][0]):
-            kept.append(list(mark))
+    """The newest mark and older ones ever farther apart: a history cut at any place resumes about as far back again."""
+    if not newest[0]:
+        return []
+    older = [list(mark) for mark in marks if mark[0] < newest[0]]
+    kept: list[list[Any]] = [list(newest)]
+    for mark, (beyond, _) in pairwise([*older, [0, ""]]):
+        if newest[0] - int(beyond) > 2 * (newest[0] - kept[-1][0]):
+            kept.append(mark)
     return kept
 
 
