@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
+from pydantic import AnyHttpUrl
 
 from memctx.adapters.mcp import principal, server
 from memctx.errors import FilterError, ScopeError
@@ -234,7 +235,7 @@ def listening(made: Any) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def connected(url: str, token: str) -> Any:
+async def connected(url: str, token: str) -> AsyncIterator[Client]:
     async with (
         httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}) as http,
         Client(streamable_http_client(url, http_client=http)) as client,
@@ -244,8 +245,8 @@ async def connected(url: str, token: str) -> Any:
 
 def test_tenants_over_http_are_who_their_token_says(memory: Memory) -> None:
     auth = AuthSettings(
-        issuer_url="https://id.example",
-        resource_server_url="http://127.0.0.1/mcp",
+        issuer_url=AnyHttpUrl("https://id.example"),
+        resource_server_url=AnyHttpUrl("http://127.0.0.1/mcp"),
         validate_token_resource=False,
     )
     made = server(memory, principal, auth=auth, token_verifier=Tokens())

@@ -117,6 +117,9 @@ def test_a_note_keeps_its_bytes_and_everything_before_it(memory: Memory) -> None
     requests = [messages for messages, _ in model.seen]
     assert len(requests) == 9
     assert len({str(request[-1].text) for request in requests}) == 1
+    shown = [*map(int, re.findall(r"^#(\d+)", str(requests[0][-1].text), re.MULTILINE))]
+    assert len(shown) == 4
+    assert shown == sorted(shown)
     for before, after in itertools.pairwise(requests):
         assert after[: len(before) - 1] == before[:-1]
         assert not check(after, "anthropic")
@@ -124,7 +127,8 @@ def test_a_note_keeps_its_bytes_and_everything_before_it(memory: Memory) -> None
 
 def test_a_request_has_no_more_than_asked_for(memory: Memory) -> None:
     memory.at("acme", "ana").write_many([f"tea number {n} " + "is good " * 20 for n in range(30)])
-    for settings, most in (({"k": 3}, 3), ({"tokens": 120}, 2), ({"kinds": ["core"]}, 0), ({"min_trust": "host"}, 0)):
+    asked: Any = (({"k": 3}, 3), ({"tokens": 120}, 2), ({"kinds": ["core"]}, 0), ({"min_trust": "host"}, 0))
+    for settings, most in asked:
         model = Teller()
         agent(model, MemoryMiddleware(memory, of, write=(), **settings)).invoke(say("tea"), context=ANA)
         assert sum(note.count("\n#") for note in notes(model.seen[0][0])) == most
@@ -379,7 +383,8 @@ def test_without_a_scope_nothing_runs(memory: Memory, bad: Any) -> None:
 
 
 def test_bad_settings_are_refused(memory: Memory) -> None:
-    for settings in ({"write": "user"}, {"write": ["system"]}, {"k": 0}, {"tokens": 0}):
+    bad: Any = ({"write": "user"}, {"write": ["system"]}, {"k": 0}, {"tokens": 0})
+    for settings in bad:
         with pytest.raises(ConfigError):
             MemoryMiddleware(memory, of, **settings)
     with pytest.raises(FilterError):

@@ -200,7 +200,7 @@ class Tools:
             text = "memory cannot answer now: try again later"
             said = {"error": type(cause).__name__, "code": cause.code, "message": text}
         said = {name: value for name, value in said.items() if isinstance(value, str | int | float)}
-        content: list[Any] = [TextContent(type="text", text=said["message"])]
+        content: list[Any] = [TextContent(type="text", text=str(said["message"]))]
         return cast("T", CallToolResult(content=content, structured_content=said, is_error=True))
 
 
