@@ -64,7 +64,7 @@ def _around(whole: str, find: str) -> Iterator[str]:
     """The places where `find` stands, each with what is around it and where it starts; places that touch are one."""
     start = end = -1
     for match in re.finditer(re.escape(find), whole, re.IGNORECASE):
-        if match.start() - AROUND > end:
+        if end < 0 or match.start() - AROUND > end:
             if end >= 0:
                 yield f"[offset {start}] {whole[start:end]}"
             start = max(0, match.start() - AROUND)

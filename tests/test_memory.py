@@ -464,3 +464,20 @@ def test_a_search_can_be_kept_to_some_records(memory: Memory) -> None:
     assert {hit.record.id for hit in ana.search("fact number 40", k=10, within=some)} == set(some)
     for way in ("meaning", "words"):
         assert {hit.record.id for hit in ana.search("fact number 40", k=10, within=some, by=way)} <= set(some)
+
+
+def test_two_that_create_the_same_do_not_replace_each_other(memory: Memory) -> None:
+    ana = memory.at("acme", "ana")
+    first = ana.write("a plan", about="/plan.txt", new=True)
+    with pytest.raises(ConflictError) as caught:
+        ana.write("another plan", about="/plan.txt", new=True)
+    assert caught.value.actual == first.id
+    assert [record.text for record in ana.list(about="/plan.txt")] == ["a plan"]
+
+
+def test_what_no_database_can_hold_is_replaced(memory: Memory) -> None:
+    written = memory.at("acme").write("a\0b\ud800", about="x\0", sources=["s\0"], meta={"k\0": ["v\0", 1]})
+    assert (written.text, written.about, written.sources) == ("a\ufffdb?", "x\ufffd", ("s\ufffd",))
+    assert written.meta == {"k\ufffd": ["v\ufffd", 1]}
+    with pytest.raises(FilterError, match="meta holds what JSON cannot carry"):
+        memory.at("acme").write("text", meta={"x": object()})

@@ -373,6 +373,7 @@ def test_reopening_finds_places_and_pages() -> None:
     assert "the Needle is here" in found
     assert "needle again" in found
     assert len(found) < 1_400
+    assert tool("r1", find="head").startswith("[offset 0] head\n")
     assert tool("r1", find="absent").startswith("'absent' does not stand in the")
     pages, page, offset = "", "", 0
     while not page or "more characters: offset" in page:

@@ -12,13 +12,18 @@ import json
 import os
 import re
 import stat
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from memctx.errors import ConfigError, StoreError
-from memctx.stores._lock import WriterLock
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 FORMAT = 1
 MANIFEST, LOCK, ASIDE = "MANIFEST", "LOCK", ".corrupt"
@@ -26,6 +31,7 @@ BIGGEST_MANIFEST = 1 << 24  # bytes
 STEP = 1 << 22  # bytes read at a time
 OURS = re.compile(r"[a-z0-9-]{1,80}\.\d{1,18}\.idx")
 READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # a named pipe must not stop us
+LOCKED = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
 WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
 
 Chunks = Iterable[bytes | memoryview]
@@ -160,20 +166,32 @@ class Generations:
 
     @contextlib.contextmanager
     def _locked(self, *, reading: bool) -> Iterator[None]:
-        path = self.folder / LOCK
-        if path.is_symlink():
-            raise StoreError(f"{path} is a link: remove it", code="store_corrupt")
+        """Hold the folder alone, among processes and among indices of this one. The lock goes with a process that dies."""
         try:
-            lock = WriterLock(path)
+            file = os.open(self.folder / LOCK, LOCKED, 0o600)
         except OSError:
             if not reading:
                 raise
-            lock = WriterLock(None)  # a folder that may only be read has no writer to wait for
+            yield  # a folder that may only be read has no writer to wait for
+            return
         try:
-            with lock.held(self.timeout):
-                yield
+            self._wait(file)
+            yield
         finally:
-            lock.close()
+            os.close(file)
+
+    def _wait(self, file: int) -> None:
+        end = time.monotonic() + self.timeout
+        while fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    text = f"another process held {self.folder} for {self.timeout:g} s: end it, or try again later"
+                    raise StoreError(text, code="store_busy", seconds=self.timeout) from None
+                time.sleep(0.002)
+            else:
+                return
 
     def _checked(self, piece: Piece) -> bytearray:
         """A file whose length and hash are those of the manifest."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ WAYS = ("both", "meaning", "words")
 def draft(item: Mapping[str, Any]) -> Draft:
     """A record to be, from the fields of `Scoped.write`. Raises `FilterError`, `LimitError`."""
     known = {
-        "text", "kind", "source", "sources", "about", "trust", "valid_from", "valid_to", "pin", "meta", "supersedes", "key",
+        "text", "kind", "source", "sources", "about", "trust", "valid_from", "valid_to", "pin", "meta", "supersedes", "key", "new",
     }  # fmt: skip
     if unknown := item.keys() - known:
         raise FilterError(
@@ -33,18 +34,31 @@ def draft(item: Mapping[str, Any]) -> Draft:
     least = trust_of(item.get("source", "user"))
     given = item.get("trust")
     return Draft(
-        text=text.encode("utf-8", "replace").decode(),
+        text=_clean(text),
         kind=kinds_of((item.get("kind", "semantic"),))[0],
-        about=str(item.get("about") or ""),
-        sources=tuple(map(str, item.get("sources") or ())),
+        about=_clean(str(item.get("about") or "")),
+        sources=tuple(_clean(str(each)) for each in item.get("sources") or ()),
         trust=least if given is None else min(least, trust_of(given)),
         valid_from=item.get("valid_from"),
         valid_to=item.get("valid_to"),
         pinned=bool(item.get("pin")),
-        meta=dict(item.get("meta") or {}),
+        meta=_cleaned(dict(item.get("meta") or {})),
         supersedes=item.get("supersedes"),
-        key=str(item.get("key") or ""),
+        key=_clean(str(item.get("key") or "")),
+        new=bool(item.get("new")),
     )
+
+
+def _clean(text: str) -> str:
+    """What every database can hold: a lone surrogate or a NUL becomes U+FFFD."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
+def _cleaned(meta: Any) -> Any:
+    try:
+        return json.loads(_clean(json.dumps(meta, ensure_ascii=False, allow_nan=False)).replace("\\u0000", "\ufffd"))
+    except (TypeError, ValueError) as cause:
+        raise FilterError(f"meta holds what JSON cannot carry ({cause}): use only JSON values", field="meta") from cause
 
 
 def the_one(found: list[Record], key: str) -> Record:

@@ -39,7 +39,7 @@ class WriterLock:
         return self._file is not None
 
     @contextmanager
-    def held(self, timeout: float, wanted: Callable[[], None]) -> Iterator[None]:
+    def held(self, timeout: float, wanted: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Hold the lock, or raise `StoreError` (`store_busy`) after `timeout` seconds, or what `wanted` raises meanwhile."""
         end = time.monotonic() + timeout
         while not self._inside.acquire(timeout=GLANCE):

@@ -20,7 +20,7 @@ Same = tuple[str, str, str]  # kind, about, digest
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A record before it has an id. `supersedes`: the record whose place it takes; `corrects`: as if that had never stood."""
+    """A record before it has an id. `supersedes`: the record whose place it takes; `corrects`: as if that had never stood; `new`: nothing may be current."""
 
     text: str
     kind: Kind
@@ -34,6 +34,7 @@ class Draft:
     supersedes: int | None = None
     corrects: bool = False
     key: str = ""
+    new: bool = False
 
     @property
     def same(self) -> Same:
@@ -43,7 +44,8 @@ class Draft:
 
 def digest(text: str) -> str:
     """Equal for texts that differ in case, white space or the full stop at the end."""
-    return hashlib.sha256(" ".join(text.casefold().split()).rstrip(".!").encode("utf-8", "surrogatepass")).hexdigest()
+    plain = " ".join(text.casefold().split())
+    return hashlib.sha256((plain.rstrip(".!") or plain).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def write(
@@ -108,6 +110,9 @@ def _take_places(conn: Connection, place: Place, draft: Draft, new: Record, now:
     if draft.about:
         same = listed(conn, place, Wanted(kinds=(draft.kind,), about=draft.about), now, None)
         old.update((each.id, each) for each in same if each.id != new.id)
+    if draft.new and old:
+        text = f"something is current about {draft.about!r:.60} already (record {min(old)}): read it, or supersede it"
+        raise ConflictError(text, expected=None, actual=min(old))
     for before in old.values():
         op = "correct" if draft.corrects else "supersede"
         until = before.valid_from if draft.corrects else max(before.valid_from, new.valid_from)

@@ -70,21 +70,25 @@ class Seen:
         self.now = now
         self._rows: dict[int, Row] = {}
         self._asked: set[int] = set()
-        self._allowed: Ids | None = np.array(sorted(set(within)), np.int64) if within else None
+        self._within = set(within)
+        self._allowed: Ids | None = np.array(sorted(self._within), np.int64) if within else None
+        self._exact = False  # `_allowed` are those that may be seen, and no others
 
     def only(self, n: int, find: Callable[[int, Ids | None], Found]) -> Found:
         """The n best that may be seen. Where too few of the first ones may, the search is made inside those that may."""
         asked = int(n * SLACK) + 8
         ids, scores = _cut(*find(asked, self._allowed))
         kept = np.isin(ids, list(self.rows(ids.tolist())))
-        if kept.sum() < n and len(ids) >= asked and self._allowed is None:
-            self._allowed = np.array(rows.ids_of(self.conn, self.place, self.wanted, self.now), np.int64)
+        if kept.sum() < n and len(ids) >= asked and not self._exact:
+            seen = rows.ids_of(self.conn, self.place, self.wanted, self.now)
+            self._allowed = np.array([each for each in seen if not self._within or each in self._within], np.int64)
+            self._exact = True
             return self.only(n, find)
         return ids[kept][:n], scores[kept][:n]
 
     def rows(self, ids: Sequence[int]) -> Mapping[int, Row]:
         """What a ranker may know of them."""
-        new = [each for each in map(int, ids) if each not in self._asked]
+        new = [each for each in map(int, ids) if each not in self._asked and (not self._within or each in self._within)]
         self._asked.update(new)
         found = rows.some_of(self.conn, self.place, self.wanted, self.now, new, _COLUMNS)
         self._rows.update((row.id, _row(row)) for row in found)
