@@ -41,7 +41,11 @@ class Keep:
         except EffectError as cause:
             _warn(session, f"the plan of thread {session.thread!r} was not read: {cause}")
             return False
+        known = self.plan
         self.version, self.plan = (0, Plan()) if found is None else (found[0], Plan.from_dict(found[1]))
+        if found is None and known.version:  # erased meanwhile: what the edits hold must not come back with them
+            session.plan = Plan(known.version, (), session.plan.notes, session.plan.serial)
+            return True
         if found is None or session.plan == self.plan:
             return False
         session.plan = self.plan

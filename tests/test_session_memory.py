@@ -23,6 +23,7 @@ from memctx.stores.exact import ExactIndex
 from memctx.strategies import Context, Proposal, nothing
 from memctx.strategies.clear import ClearResults
 from memctx.strategies.offload import Offload
+from memctx.strategies.recall import RecallMemory
 from memctx.testing.strategies import run
 
 Messages = list[dict[str, Any]]
@@ -157,6 +158,20 @@ async def test_concurrency_of_tasks_on_one_thread_loses_no_edit(ana: Scoped) -> 
         assert set(view.handles) <= saved
 
 
+def test_erasure_takes_the_plan_of_a_session_under_way(ana: Scoped) -> None:
+    """What recalled notes hold is not saved again after the scope was erased."""
+    ana.write("canary-4711 lives in Bern")
+    session = Pipeline([RecallMemory(), ClearResults(keep=1, high=1)], budget=3_000).session("t", memory=ana)
+    history: Messages = [{"role": "user", "content": "where does canary-4711 live?"}, *run(12)[2:]]
+    session.view(history[:1])
+    assert "canary" in str(kept(ana)[1])
+    ana.erase()
+    view = session.view([*history, {"role": "user", "content": "and now?"}])
+    assert view.handles
+    assert "canary" not in str(kept(ana)[1])
+    assert not [edit for edit in view.plan.edits if isinstance(edit, Insert)]
+
+
 def test_a_store_that_fails_costs_a_warning_and_no_call(ana: Scoped) -> None:
     session = clearing().session("t", memory=ana)
     ana.memory.store.close()
@@ -261,8 +276,6 @@ def test_handlers_that_are_given_come_before_the_memory(ana: Scoped) -> None:
     def recall(effect: Recall) -> list[Any]:
         asked.append(effect)
         return []
-
-    from memctx.strategies.recall import RecallMemory
 
     Pipeline([RecallMemory()]).session("t", memory=ana, recall=recall).view([{"role": "user", "content": "who?"}])
     assert [effect.query for effect in asked] == ["who?"]

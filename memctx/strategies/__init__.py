@@ -63,7 +63,9 @@ class Strategy(Protocol):
     """One file, one frozen component. `propose` returns edits, the most dispensable first.
 
     It is asked when the budget or the price calls for edits. A strategy that steers rather than cuts sets a class
-    variable `every_call = True` and is asked before each call.
+    variable `every_call = True` and is asked before each call. One that looks back has two more generators of effects:
+    `observe(ctx, reply)` after each call, where `reply` is the answer that ended a turn or None, and `close(ctx)` before the
+    session ends. They change no plan; what takes long they yield as `Later`.
     """
 
     @property

@@ -61,12 +61,15 @@ class Clusters:
 
     def likeness(self, vector: Floats) -> Floats:
         """Cosine of a vector with each centroid."""
-        found: Floats = self._centroids() @ vector if self._sums else np.zeros(0, np.float32)
+        if not self._sums:
+            return np.zeros(0, np.float32)
+        found: Floats = np.dot(self._centroids(), vector)
         return found
 
     def _centroids(self) -> Floats:
         sums = np.stack(self._sums)
-        return (sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)).astype(np.float32)
+        lengths: Floats = np.linalg.norm(sums, axis=1, keepdims=True)
+        return np.asarray(sums / np.maximum(lengths, 1e-9), np.float32)
 
     def _refit(self) -> None:
         """Spherical k-means over all windows."""

@@ -103,10 +103,10 @@ class RememberSteps(Component):
         transcript = ctx.transcript
         turn = len(transcript.messages) if ended else _turn(transcript)
         late = [progress.reply] if progress.reply and progress.reply.id not in transcript.position else []
-        batch = Batch(list(_placed(transcript, progress.words[0])))
+        batch = Batch(list(_placed(transcript, progress.words[0], len(transcript.messages))))
         batch.words.extend((0, reply, None) for reply in late)
         if self.writer:
-            batch.facts.extend(each for each in _placed(transcript, progress.facts[0]) if each[0] <= turn)
+            batch.facts.extend(_placed(transcript, progress.facts[0], turn))
             batch.facts.extend((0, reply, None) for reply in late if ended)
         if not batch.words and not batch.facts:
             return
@@ -234,8 +234,8 @@ def _newest(marks: Sequence[Sequence[Any]] | None) -> Mark:
     return (marks[0][0], marks[0][1]) if marks else (0, "")
 
 
-def _placed(transcript: Transcript, start: int) -> Iterator[tuple[int, Message, Step | None]]:
-    for place, message in enumerate(transcript.messages[start:], start + 1):
+def _placed(transcript: Transcript, start: int, end: int) -> Iterator[tuple[int, Message, Step | None]]:
+    for place, message in enumerate(transcript.messages[start:end], start + 1):
         step = transcript.position.get(message.id)
         yield place, message, None if step is None else transcript.steps[step]
 
