@@ -118,6 +118,13 @@ def test_export_is_everything_a_line_each(run: Run, store: Path) -> None:
     assert "slash" not in told.out
 
 
+def test_export_of_a_text_that_is_no_unicode(run: Run, store: Path) -> None:
+    with Memory(store) as memory:
+        memory.store.put_span(memory.at("acme", "ana").scope, "t", "r1", "half \ud83d and ü")
+    spans = [line for line in run("export", "--store", store, "--scope", "acme").lines if line["table"] == "span"]
+    assert [line["content"] for line in spans] == ["half \ud83d and ü"]
+
+
 def test_erase_asks_for_yes(run: Run, store: Path) -> None:
     before = run("export", "--store", store, "--scope", "acme").out
     told = run("erase", "--store", store, "--scope", "acme")
