@@ -87,10 +87,10 @@ def main() -> None:
         ana, bo = Who("acme", "ana@acme.example"), Who("acme", "bo@acme.example")
         print("Monday, Ana:", ask(ana, "monday", "Please note that I am vegan."))
         print("Friday, Ana:", ask(ana, "friday", "Book me a table for dinner, something I can eat."))
-        print("Friday, Bo: ", ask(bo, "bo", "Book me a table for dinner, something I can eat."))
+        print("Friday, Bo: ", ask(bo, "bo", "A table for Bo tonight, please: what can I eat there?"))
         receipt = memory.at("acme", "ana@acme.example").erase()
         print(f"Ana leaves: {sum(receipt.removed.values())} rows removed, {len(receipt.left)} traces left")
-        print("Then, Ana:  ", ask(ana, "new", "Book me a table for dinner, something I can eat."))
+        print("Then, Ana:  ", ask(ana, "new", "Book me a table for lunch, something I can eat."))
 
 
 if __name__ == "__main__":
