@@ -90,7 +90,7 @@ class PgVectorIndex:
             raise ConfigError(f"PgVectorIndex needs PostgreSQL, not {store.dialect}: use FaissIndex", field="store")
         self._dim, self.damaged = check.width(dim), ""
         # Connections of its own: it is fed inside a transaction of the store, which may not call the store again.
-        self._store = SqlStore(store._db.where.sync.render_as_string(hide_password=False))
+        self._store = SqlStore(store._db.where.url.render_as_string(hide_password=False))
         try:
             self._extension()
             self._space = self._store.write(lambda conn: self._opened(conn, embedder))
