@@ -653,6 +653,16 @@ def test_concurrent_edits_of_one_file_lose_no_line(files: MemoryFiles) -> None:
     assert all(f"\tline {number}\n" in content for number in range(16))
 
 
+def test_of_concurrent_creators_of_one_file_one_is_first(files: MemoryFiles) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(lambda number: told(files, "create", path="/memories/log", file_text=f"by {number}"), range(8))
+        )
+    first = answers.index("File created successfully at: /memories/log")
+    assert answers.count("Error: File /memories/log already exists") == 7
+    assert told(files, "view", path="/memories/log").endswith(f"\tby {first}")
+
+
 FIELDS = st.fixed_dictionaries(
     {"command": st.sampled_from(["view", "create", "str_replace", "insert", "delete", "rename", "x"])},
     optional={

@@ -175,7 +175,7 @@ class MemoryFiles:
         _files.fits(path, content, self.max_bytes)
         item: dict[str, Any] = {"text": f"{path}\n{content}", "about": path, "source": self.source, "kind": self.kind}
         if before is None:
-            return item
+            return {**item, "new": True}
         trust = min(before.trust, trust_of(self.source))
         same = {"kind": before.kind, "sources": before.sources, "meta": before.meta}
         return {**item, **same, "trust": trust, "supersedes": before.id}
