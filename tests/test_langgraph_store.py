@@ -85,6 +85,7 @@ class Clock:
 
 LABELS = ["users", "ana", "bo.b", "a@x.com", "50%", "a/b", "*", "v1", "ana2"]
 namespaces = st.lists(st.sampled_from(LABELS), min_size=1, max_size=4).map(tuple)
+patterns = st.lists(st.sampled_from(["*", "*", *LABELS]), min_size=1, max_size=2).map(tuple)
 prefixes = st.lists(st.sampled_from(LABELS), max_size=3).map(tuple)
 keys = st.sampled_from(["a", "b", "c", "x') --", "ключ"])
 WORDS = ["red", "green", "blue", "deep sea", "high hill", "old town"]
@@ -159,7 +160,7 @@ class Both(RuleBasedStateMachine):
             assert [shown(item) for item in ours[0]] == [shown(item) for item in theirs[0]]
 
     @rule(
-        paths=st.lists(st.tuples(st.sampled_from(["prefix", "suffix"]), namespaces), max_size=2),
+        paths=st.lists(st.tuples(st.sampled_from(["prefix", "suffix"]), patterns), max_size=2),
         depth=st.none() | st.integers(1, 3),
         limit=st.integers(0, 20),
         offset=st.integers(0, 3),
@@ -295,6 +296,40 @@ def test_everything_awaited(where: str) -> None:
             assert {i.value["n"] for i in await store.asearch(("d",), filter={"n": {"$gt": 7}})} == {8, 9}
 
     asyncio.run(walk())
+
+
+def test_namespaces_by_prefix_and_suffix(store: MemctxStore) -> None:
+    names = [("a", "b", "v1"), ("a", "c", "v1"), ("a", "c", "v2"), ("b", "c", "v1"), ("v1", "a")]
+    for name in names:
+        store.put(name, "k", {})
+    assert store.list_namespaces(suffix=("v1",)) == [names[0], names[1], names[3]]
+    assert store.list_namespaces(suffix=("c", "*")) == [names[1], names[2], names[3]]
+    assert store.list_namespaces(prefix=("*", "c"), suffix=("v1",)) == [names[1], names[3]]
+    assert store.list_namespaces(prefix=("a",), max_depth=2, offset=1) == [("a", "c")]
+
+
+def test_pages_of_what_has_no_vector_go_on_after_what_has(where: str) -> None:
+    with MemctxStore(where, index=INDEX) as store:
+        for place in range(6):
+            store.put(("d",), str(place), {"text": f"tea {'hot ' * place}"}, index=None if place < 3 else False)
+        pages = [store.search(("d",), query="tea", limit=2, offset=offset) for offset in (0, 2, 4, 6)]
+        assert [[item.key for item in page] for page in pages] == [["0", "1"], ["2", "3"], ["4", "5"], []]
+        assert [
+            item.key for item in store.search(("d",), query="tea", filter={"text": {"$gt": "tea h"}}, offset=3)
+        ] == ["4", "5"]
+
+
+def test_what_comes_after_an_expired_item_is_a_new_one() -> None:
+    clock = Clock()
+    with MemctxStore(clock=clock) as store:
+        store.batch([PutOp(("a",), f"{i:04}", {"n": 1}, ttl=1) for i in range(1_200)])
+        store.put(("a",), "other", {"n": 2})
+        clock.now += 61
+        store.put(("a",), "1199", {"n": 3})
+        assert [item.key for item in store.search(("a",))] == ["other", "1199"]
+        item = store.get(("a",), "1199")
+        assert item is not None
+        assert item.created_at.timestamp() == clock.now
 
 
 def test_found_by_meaning_in_each_listed_field() -> None:
