@@ -415,8 +415,10 @@ def test_tenants_with_adversarial_neighbours(folder: Path, kind: Any) -> None:
     assert found.files <= 3
 
 
-def test_a_large_scope_becomes_fast_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("most", "kind"), [(1_000_000, "hnsw"), (1_500, "ivf")])
+def test_a_large_scope_becomes_fast_and_says_why(most: int, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_faiss_fast, "FLAT_MOST", 1_500)
+    monkeypatch.setattr(_faiss_fast, "HNSW_MOST", most)
     rng = np.random.default_rng(1)
     centres = rng.standard_normal((30, 16))
     rows = (centres[rng.integers(30, size=4_000)] + 0.3 * rng.standard_normal((4_000, 16))).astype(np.float32)
@@ -428,7 +430,7 @@ def test_a_large_scope_becomes_fast_and_says_why(monkeypatch: pytest.MonkeyPatch
         for start in range(1_000, 4_000, 500):
             each.add(Batch(ANA, np.arange(start + 1, start + 501), rows[start : start + 500]))
     described = index.describe(ANA)
-    assert described["kind"] == "ivf"
+    assert described["kind"] == kind
     assert "recall@10" in described["why"]
     agree(index.search(rows[::40], 10, ANA), exact.search(rows[::40], 10, ANA), 0.98)
     for each in (index, exact):
@@ -440,11 +442,12 @@ def test_a_large_scope_becomes_fast_and_says_why(monkeypatch: pytest.MonkeyPatch
     assert index.settle(60)
     assert index.describe(ANA)["removed"] == 0, "they were copied away"
     agree(index.search(rows[::40], 10, ANA), exact.search(rows[::40], 10, ANA), 0.98)
-    assert index.describe()["kinds"] == {"ivf": 1}
+    assert index.describe()["kinds"] == {kind: 1}
 
 
 def test_what_cannot_be_made_fast_stays_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_faiss_fast, "FLAT_MOST", 1_500)
+    monkeypatch.setattr(_faiss_fast, "HNSW_MOST", 1_500)
     index = Patient(64, device="cpu")
     index.add(Batch(ANA, np.arange(1, 2_001), unit(2_000, 64)))  # directions without any order
     described = index.describe(ANA)
@@ -472,11 +475,11 @@ def test_a_search_does_not_wait_for_what_is_built(folder: Path, monkeypatch: pyt
     index.add(Batch(ANA, np.arange(3_000, 3_010), rows[:10]))
     go.set()
     assert index.settle(60)
-    assert index.describe(ANA)["kind"] == "ivf"
+    assert index.describe(ANA)["kind"] == "hnsw"
     assert 3_005 in index.search(rows[5:6], 10, ANA)[0]
     again = FaissIndex(16, folder, device="cpu")  # it was saved before it was fast, and catches up
     assert again.settle(60)
-    assert again.describe(ANA)["kind"] == "ivf"
+    assert again.describe(ANA)["kind"] == "hnsw"
     agree(again.search(rows[5:6], 10, ANA), before, 0.9)
 
 

@@ -15,12 +15,13 @@ import numpy as np
 from memctx.stores._faiss_builder import Stopped
 from memctx.stores._vectors import Flags, Ids, Vectors
 
-RECALL = 0.99
+RECALL = 0.995
 FLAT_MOST = 100_000  # rows; exact search of as many, 384 wide, takes 6 ms on one core
+HNSW_MOST = 1_000_000  # rows; a graph answers fastest, and beyond this it takes too long to build
 SMALL = 1_000  # below this many rows nothing is faster than exact search
 TRAIN_EACH = 64  # rows a list is trained on at most
 STEP = 4_096  # rows added at a time
-PROBES = 64  # rows that the effort is measured with
+PROBES = 128  # rows that the effort is measured with
 SEED = 7
 
 
@@ -47,7 +48,7 @@ class Fast:
 def wanted(kind: str, rows: int) -> str:
     """flat, ivf or hnsw for a scope of so many rows."""
     if kind == "auto":
-        return "flat" if rows <= FLAT_MOST else "ivf"
+        return "flat" if rows <= FLAT_MOST else "hnsw" if rows <= HNSW_MOST else "ivf"
     return kind if rows >= SMALL else "flat"
 
 

@@ -37,10 +37,10 @@ TRIES = 3  # searches that a removal disturbed, before one is made while nothing
 class FaissIndex:
     """Nearest vectors with FAISS, in memory, saved to `folder` if one is given.
 
-    `kind` auto: exact up to 100,000 rows a scope; above it, once that is built in the background, an inverted file over
-    8-bit codes whose candidates are scored exactly, searched as far as recall@10 0.99 needs. flat, hnsw and ivf ask for one;
-    below 1,000 rows all are exact. `device` gpu without one raises `ConfigError`; `float16` halves the copies on the GPU,
-    scores stay exact.
+    `kind` auto: exact up to 100,000 rows a scope; above it, once that is built in the background, a graph, and above 1,000,000
+    an inverted file, over 8-bit codes; their candidates are scored exactly, and they are searched as far as recall@10 0.995
+    needs. flat, hnsw and ivf ask for one; below 1,000 rows all are exact. `device` gpu without one raises `ConfigError`;
+    `float16` halves the copies on the GPU, scores stay exact.
     """
 
     def __init__(
@@ -231,7 +231,7 @@ class FaissIndex:
             if mine is None or (kind := self._wanted(mine)) == "flat":
                 return
             fast = mine.view.fast
-            anew = fast is None or len(mine.view.ids) >= 4 * fast.trained
+            anew = fast is None or (kind == "ivf" and len(mine.view.ids) >= 4 * fast.trained)  # its lists are few then
             if anew and (mine.dead or not mine.view.ascending):
                 mine.compact()
             view, why, stopped = mine.view, mine.why, self._builder.stopped
