@@ -72,7 +72,8 @@ class Scoped:
 
         `source`: who said it ("user", "model", "tool", "host", …), which gives its trust unless `trust` is lower. `sources`: ids
         of what it comes from. `about`: what it is a statement about; it takes the place of what was current about that.
-        `supersedes`: the record whose place it takes; `new`: nothing may be current about the same. `key`: a retried write with the same key has one effect.
+        `supersedes`: the record whose place it takes. `new`: nothing may be current about the same. `key`: a retried write
+        with the same key has one effect.
         Raises `FilterError`, `LimitError`; `NotFound` where the record to be superseded is not there, or what was written
         under `key` was forgotten since; `ConflictError` where another took that place, or `key` was for another content.
         """
@@ -194,7 +195,7 @@ class Scoped:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def search(
+    def search(  # noqa: PLR0913 - one keyword a filter
         self,
         query: str,
         *,

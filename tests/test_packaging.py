@@ -15,7 +15,20 @@ from typing import Any
 import pytest
 
 LINKS = ("strategies", "stores", "graphs", "adapters")
-EXTRAS = {"cpu", "gpu", "langgraph", "openai", "anthropic", "postgres", "train", "bench", "dev"}
+EXTRAS = {
+    "embed",
+    "minilm",
+    "mcp",
+    "cpu",
+    "gpu",
+    "langgraph",
+    "openai",
+    "anthropic",
+    "postgres",
+    "train",
+    "bench",
+    "dev",
+}
 
 
 @pytest.fixture(scope="module")

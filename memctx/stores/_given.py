@@ -70,7 +70,7 @@ def the_one(found: list[Record], key: str) -> Record:
 
 def kinds_of(kinds: Sequence[Any]) -> tuple[Kind, ...]:
     """Kinds by name. Raises `FilterError`."""
-    given = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+    given: tuple[Any, ...] = (kinds,) if isinstance(kinds, str) else tuple(kinds)
     for kind in given:
         if kind not in KINDS:
             raise FilterError(f"kind {kind!r:.40} is not known: use {', '.join(KINDS)}", field="kind")

@@ -20,7 +20,10 @@ Same = tuple[str, str, str]  # kind, about, digest
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A record before it has an id. `supersedes`: the record whose place it takes; `corrects`: as if that had never stood; `new`: nothing may be current."""
+    """A record before it has an id.
+
+    `supersedes`: the record whose place it takes; `corrects`: as if that had never stood; `new`: nothing may be current.
+    """
 
     text: str
     kind: Kind

@@ -41,7 +41,7 @@ def _count(missing: ColumnElement[bool], conn: Connection) -> int:
     return conn.scalar(select(func.count()).where(missing).select_from(record)) or 0
 
 
-def _rows(query: Select[Any], conn: Connection) -> Sequence[Any]:
+def _rows(query: Select[Any, Any, Any], conn: Connection) -> Sequence[Any]:
     return conn.execute(query).all()
 
 
