@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     Find = Callable[[int], tuple[Ids, Scores]]
 
 Numbers = NDArray[np.float64]
+Vector = NDArray[np.float32]
 USER = 2  # the trust level of what a user said; more is not preferred
 
 
@@ -56,18 +57,23 @@ class Hybrid(Component):
 
     candidates: int = Field(default=200, ge=1, description="asked of each list; more if k is large")
     words: float = Field(default=0.5, ge=0, le=1, description="share of the words, the rest is meaning")
-    before: float = Field(default=0.2, ge=0, description="what a record lends to the one after it")
+    common: float = Field(default=0.9, ge=0, le=1, description="share of what all vectors point to that is taken out")
+    kin: float = Field(default=0.3, ge=0, description="for a vector like those of the best")
+    kin_of: int = Field(default=8, ge=1, description="how many the best are for that")
+    echo: float = Field(default=0.2, ge=0, description="for sharing the words that stand out in the best")
+    echo_of: int = Field(default=3, ge=1, description="how many the best are for that")
+    before: float = Field(default=0.15, ge=0, description="what a record lends to the one after it")
     after: float = Field(default=0.3, ge=0, description="what a record lends to the one before it")
     lenders: int = Field(default=60, ge=0, description="how many of the best lend to their neighbours")
-    recency: float = Field(default=0.7, ge=0, description="for the newest candidate, falling with age")
-    recent: float = Field(default=30.0, gt=0, description="after how many newer candidates it has fallen to a third")
-    brevity: float = Field(default=0.2, ge=0, description="taken away for each e-fold of length")
-    trust: float = Field(default=0.3, ge=0, description="taken away for each level of trust below the user's")
+    recency: float = Field(default=1.0, ge=0, description="for the newest candidate, falling with age")
+    recent: float = Field(default=20.0, gt=0, description="after how many newer candidates it has fallen to a third")
+    brevity: float = Field(default=0.25, ge=0, description="taken away for each e-fold of length")
+    trust: float = Field(default=0.6, ge=0, description="taken away for each level of trust below the user's")
     useful: float = Field(default=0.5, ge=0, description="for a record whose uses all ended well")
     rerank: int = Field(default=30, ge=1, description="how many of the best a reranker sees")
     reranker: Any = Field(default=None, exclude=True, description="(query, texts) -> scores, the last word on the best")
 
-    def rank(
+    def rank(  # noqa: PLR0913 - one callable for each thing known of the candidates
         self,
         query: str,
         k: int,
@@ -77,10 +83,14 @@ class Hybrid(Component):
         rows: Callable[[Sequence[int]], Mapping[int, Row]],
         neighbours: Callable[[Sequence[int]], Mapping[int, Sequence[int]]],
         now: float,
+        vector: Vector | None = None,
+        vectors: Callable[[Sequence[int]], Mapping[int, Vector]] | None = None,
+        alike: Callable[[Mapping[int, float], int], tuple[Ids, Scores]] | None = None,
     ) -> list[Ranked]:
         """The k best. `dense(n)` and `words(n)`: the n best ids and scores; `rows`: those of the ids that may be seen.
 
-        `neighbours`: the ids written directly before and after each in its thread. `now` is not used: age is counted in records.
+        `neighbours`: the ids written directly before and after each in its thread. `vector`: the query's, with `vectors`, those
+        of ids. `alike(shares, n)`: ids and scores by the words of the given ones. `now` is not used: age is counted in records.
         """
         wanted = max(self.candidates, 4 * k)
         meant, worded = dense(wanted), words(wanted)
@@ -91,7 +101,13 @@ class Hybrid(Component):
         ids = np.array([each for each in ids.tolist() if each in known], np.int64)
         if not len(ids):
             return []
-        parts = self._matched(ids, meant, worded) | self._priors([known[each] for each in ids.tolist()])
+        parts = self._matched(ids, meant, worded)
+        if vector is not None and vectors is not None:
+            parts |= self._by_vectors(ids, vector, vectors(ids.tolist()), parts["words"])
+        if alike is not None and self.echo:
+            shares = self._shares(ids, parts["meaning"] + parts["words"])
+            parts["echo"] = self.echo * _scaled(ids, *alike(shares, wanted), min(wanted, len(ids)), floor=0.0)
+        parts |= self._priors([known[each] for each in ids.tolist()])
         parts["neighbours"] = self._lent(ids, sum(parts.values(), np.zeros(len(ids))), near)
         order = _order(ids, sum(parts.values(), np.zeros(len(ids))))
         if self.reranker is not None:
@@ -108,6 +124,28 @@ class Hybrid(Component):
             "meaning": (1 - self.words) * _scaled(ids, *meant, size, floor=None),
             "words": self.words * _scaled(ids, *worded, size, floor=0.0),
         }
+
+    def _by_vectors(self, ids: Ids, vector: Vector, known: Mapping[int, Vector], worded: Numbers) -> dict[str, Numbers]:
+        """Meaning without what all of them have in common, and who is like the best of them."""
+        held = np.array([known.get(each, np.zeros(len(vector), np.float32)) for each in ids.tolist()], float)
+        mean = held.mean(axis=0)
+        weight = self.common / max(float(mean @ mean), 1e-9)
+        asked = vector - weight * float(vector @ mean) * mean
+        meaning = (1 - self.words) * _standard(held @ asked)
+        held = held - weight * (held @ mean)[:, None] * mean
+        held /= np.maximum(np.linalg.norm(held, axis=1, keepdims=True), 1e-9)
+        matched = meaning + worded
+        best = _order(ids, matched)[: self.kin_of]
+        likeness = held[best] @ held.T
+        likeness[np.arange(len(best)), best] = 0  # nobody is kin of himself
+        shares = np.exp(matched[best] - matched[best[0]])
+        return {"meaning": meaning, "kin": self.kin * _standard(shares @ likeness)}
+
+    def _shares(self, ids: Ids, matched: Numbers) -> dict[int, float]:
+        """The few best, and how much each counts."""
+        best = _order(ids, matched)[: self.echo_of]
+        weights = np.exp(matched[best] - matched[best[0]])
+        return dict(zip(ids[best].tolist(), (weights / weights.sum()).tolist(), strict=True))
 
     def _best(self, ids: Ids, meant: tuple[Ids, Scores], worded: tuple[Ids, Scores]) -> list[int]:
         """Those whose neighbours are looked at."""
@@ -164,6 +202,12 @@ def _scaled(ids: Ids, found: Ids, scores: Scores, size: int, floor: float | None
     values = np.array([held.get(each, low) for each in ids.tolist()])
     result: Numbers = (values - padded.mean()) / spread
     return result
+
+
+def _standard(values: Numbers) -> Numbers:
+    """In units of their spread."""
+    spread = float(values.std())
+    return (values - values.mean()) / spread if spread > 1e-9 else np.zeros(len(values))
 
 
 def _order(ids: Ids, scores: Numbers) -> NDArray[np.int64]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import threading
 from array import array
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,7 @@ from memctx.stores._vectors import Ids, Scores
 
 K1 = 1.2  # how soon repeats of a term stop counting
 B = 0.75  # how far a long text is held against it
+TELLING = 20  # terms that stand for the rows given to `alike`
 DEAD = 0.5  # share of removed rows at which a partition is packed
 
 
@@ -85,21 +88,38 @@ class _Part:
         fresh.having = self.having
         return fresh
 
-    def scores(self, words: Sequence[str]) -> NDArray[np.float64]:
-        """BM25 of every row, removed ones too."""
+    def scores(self, words: Mapping[str, float]) -> NDArray[np.float64]:
+        """BM25 of every row, removed ones too, for terms with their weights."""
         found = np.zeros(len(self.ids))
         count = len(self.place)
         if not count:
             return found
         lengths, mean = np.frombuffer(self.lengths), max(self.total / count, 1.0)
-        for term in dict.fromkeys(words):
-            having = self.having.get(term)
-            if having:
+        for term, share in words.items():
+            if term in self.having:
                 rows = np.frombuffer(self.rows[term], np.int32)
                 times = np.frombuffer(self.times[term], np.int32)
-                weight = math.log(1 + (count - having + 0.5) / (having + 0.5)) * (K1 + 1)
+                weight = share * self.rarity(term) * (K1 + 1)
                 found[rows] += weight * times / (times + K1 * (1 - B + B * lengths[rows] / mean))
         return found
+
+    def rarity(self, term: str) -> float:
+        """The fewer rows have it, the more a term says."""
+        having = self.having[term]
+        return math.log(1 + (len(self.place) - having + 0.5) / (having + 0.5))
+
+    def telling(self, shares: Mapping[int, float], but: AbstractSet[str], most: int) -> dict[str, float]:
+        """The terms that stand out in rows with these shares, with their weights; those of `but` left out."""
+        found: dict[str, float] = defaultdict(float)
+        mean = max(self.total / max(len(self.place), 1), 1.0)
+        for row_id, share in shares.items():
+            row = self.place[row_id]
+            pivot = K1 * (1 - B + B * self.lengths[row] / mean)
+            for term in self.held[row]:
+                if term not in but:
+                    times = self.times[term][bisect_left(self.rows[term], row)]
+                    found[term] += share * self.rarity(term) * times / (times + pivot)
+        return dict(sorted(found.items(), key=lambda each: (-each[1], each[0]))[:most])
 
 
 class WordIndex:
@@ -142,20 +162,26 @@ class WordIndex:
         """The rows of `scope` that share a term with the query, the k best first, equal ones by id; `only`: ids allowed."""
         words, k, allowed = terms(query), check.limit(k), check.allowed(only)
         with self._open():
-            part = self._parts.get(check.inside(scope))
-            if part is None:
-                return np.empty(0, np.int64), np.empty(0, np.float32)
-            scores = part.scores(words)
-            ids = np.array(part.ids, np.int64)
-        fit = (scores > 0) & (ids > 0)
-        if allowed is not None:
-            fit &= np.isin(ids, allowed)
-        ids, scores = ids[fit], scores[fit]
-        if k < len(ids):
-            best = scores >= np.partition(scores, len(ids) - k)[len(ids) - k]
-            ids, scores = ids[best], scores[best]
-        order = np.lexsort((ids, -scores))[:k]
-        return ids[order], scores[order].astype(np.float32)
+            part = self._parts.get(check.inside(scope), _Part())
+            scores = part.scores(dict.fromkeys(words, 1.0))
+            return _best(np.array(part.ids, np.int64), scores, k, allowed)
+
+    def alike(
+        self, shares: Mapping[int, float], k: int, scope: str, only: Ids | None = None, *, but: str = ""
+    ) -> tuple[Ids, Scores]:
+        """The rows that share what stands out in the given ones, which count with their shares; a given row is no better for it.
+
+        The words of `but` do not count. This is relevance feedback without a judge (Rocchio; Abdul-Jaleel et al. 2004, RM3).
+        """
+        k, allowed = check.limit(k), check.allowed(only)
+        with self._open():
+            part = self._parts.get(check.inside(scope), _Part())
+            known = {row_id: share for row_id, share in shares.items() if row_id in part.place}
+            scores = part.scores(part.telling(known, set(terms(but)), TELLING))
+            own = [part.place[row_id] for row_id in known]
+            others = np.delete(scores, own)
+            scores[own] = np.minimum(scores[own], others.max(initial=0.0))
+            return _best(np.array(part.ids, np.int64), scores, k, allowed)
 
     def count(self, scope: str | None = None) -> int:
         """Rows in a scope, or in all."""
@@ -182,3 +208,16 @@ class WordIndex:
             del self._parts[scope]
         elif part and len(part.place) < DEAD * len(part.ids):
             self._parts[scope] = part.packed()
+
+
+def _best(ids: Ids, scores: NDArray[np.float64], k: int, allowed: Ids | None) -> tuple[Ids, Scores]:
+    """The k best of the rows that are alive, allowed and above zero; equal ones by id."""
+    fit = (scores > 0) & (ids > 0)
+    if allowed is not None:
+        fit &= np.isin(ids, allowed)
+    ids, scores = ids[fit], scores[fit]
+    if k < len(ids):
+        best = scores >= np.partition(scores, len(ids) - k)[len(ids) - k]
+        ids, scores = ids[best], scores[best]
+    order = np.lexsort((ids, -scores))[:k]
+    return ids[order], scores[order].astype(np.float32)
