@@ -85,12 +85,12 @@ class Hybrid(Component):
         now: float,
         vector: Vector | None = None,
         vectors: Callable[[Sequence[int]], Mapping[int, Vector]] | None = None,
-        alike: Callable[[Mapping[int, float], int], tuple[Ids, Scores]] | None = None,
+        alike: Callable[[Mapping[int, float], Ids], tuple[Ids, Scores]] | None = None,
     ) -> list[Ranked]:
         """The k best. `dense(n)` and `words(n)`: the n best ids and scores; `rows`: those of the ids that may be seen.
 
         `neighbours`: the ids written directly before and after each in its thread. `vector`: the query's, with `vectors`, those
-        of ids. `alike(shares, n)`: ids and scores by the words of the given ones. `now` is not used: age is counted in records.
+        of ids. `alike(shares, ids)`: those of `ids`, with scores, that share words with the given ones. `now` is not used: age is counted in records.
         """
         wanted = max(self.candidates, 4 * k)
         meant, worded = dense(wanted), words(wanted)
@@ -106,7 +106,7 @@ class Hybrid(Component):
             parts |= self._by_vectors(ids, vector, vectors(ids.tolist()), parts["words"])
         if alike is not None and self.echo:
             shares = self._shares(ids, parts["meaning"] + parts["words"])
-            parts["echo"] = self.echo * _scaled(ids, *alike(shares, wanted), min(wanted, len(ids)), floor=0.0)
+            parts["echo"] = self.echo * _scaled(ids, *alike(shares, ids), len(ids), floor=0.0)
         parts |= self._priors([known[each] for each in ids.tolist()])
         parts["neighbours"] = self._lent(ids, sum(parts.values(), np.zeros(len(ids))), near)
         order = _order(ids, sum(parts.values(), np.zeros(len(ids))))
