@@ -17,7 +17,7 @@ from memctx.scope import scope
 from memctx.stores import Batch, _faiss_files
 from memctx.stores.exact import ExactIndex
 from memctx.stores.faiss import FaissIndex
-from memctx.testing.indices import unit
+from memctx.testing._vectors import unit
 
 DIM = 16
 ROUNDS = 4  # saves of one crash trial

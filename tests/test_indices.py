@@ -24,7 +24,8 @@ from memctx.scope import scope
 from memctx.stores import Batch, _faiss_fast, _faiss_files, _faiss_gpu, _generations
 from memctx.stores.exact import ExactIndex
 from memctx.stores.faiss import FaissIndex
-from memctx.testing.indices import ANA, DIM, IndexTests, Make, agree, batch, unit
+from memctx.testing._vectors import ANA, DIM, Make, agree, batch, unit
+from memctx.testing.indices import IndexTests
 from tests import postgres
 from tests.indices import SCOPES, damages, tenants
 
