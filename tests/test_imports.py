@@ -97,7 +97,9 @@ def loaded(code: str) -> set[str]:
     return set(json.loads(run(f"{code}\n{report}")))
 
 
-ALL_BUT_MEMORY = "import memctx; [getattr(memctx, name) for name in dir(memctx) if name != 'Memory']"  # that is a database
+ALL_BUT_MEMORY = (
+    "import memctx; [getattr(memctx, name) for name in dir(memctx) if name != 'Memory']"  # that is a database
+)
 
 
 @pytest.mark.parametrize("code", ["import memctx", ALL_BUT_MEMORY])

@@ -481,3 +481,10 @@ def test_what_no_database_can_hold_is_replaced(memory: Memory) -> None:
     assert written.meta == {"k\ufffd": ["v\ufffd", 1]}
     with pytest.raises(FilterError, match="meta holds what JSON cannot carry"):
         memory.at("acme").write("text", meta={"x": object()})
+
+
+def test_erasure_does_not_mistake_another_tenants_equal_text_for_what_is_left(memory: Memory) -> None:
+    for name in ("ana", "bob"):
+        memory.at("acme", name).write("The same sentence stands in two scopes")
+    assert memory.at("acme", "ana").erase().complete
+    assert len(memory.at("acme", "bob").search("same sentence", k=1)) == 1

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,25 @@ from memctx.scope import below
 from memctx.stores._feed import say_erased
 from memctx.stores._records import in_order
 from memctx.stores._rows import unescaped
-from memctx.stores._tables import document, embedding, ending, history, outbox, record, request, span, trace
+from memctx.stores._tables import (
+    document,
+    embedding,
+    ending,
+    history,
+    item_vector,
+    outbox,
+    record,
+    request,
+    span,
+    trace,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
 
     from memctx.memory import Memory
 
-TABLES: tuple[Table, ...] = (embedding, ending, history, outbox, span, document, request, trace, record)
+TABLES: tuple[Table, ...] = (embedding, item_vector, ending, history, outbox, span, document, request, trace, record)
 TEXTS = {record: record.c.text, history: history.c.text, span: span.c.content}
 PROBES = 10_000  # texts of the scope that are looked for in the files afterwards
 SHORTEST = 12  # bytes of a text that is worth looking for: shorter ones stand in other people's texts as well
@@ -44,7 +56,7 @@ def erase(memory: Memory, scope: str) -> Receipt:
     counted = memory.store.read(lambda conn: _counts(conn, first, after))
     left = [f"{count} rows of table {name}" for name, count in counted.items() if count]
     left += [f"{count} vectors" for count in [memory.feed.index.count(scope)] if count]
-    left += [f"a text in {file}" for file in files if _holds(file, probes)]
+    left += [f"a text in {file}" for file, texts in _found(files, probes).items() if _nobodys(memory, texts)]
     return Receipt(
         scope=scope,
         removed=removed,
@@ -81,19 +93,33 @@ def _counts(conn: Connection, first: str, after: str) -> dict[str, int]:
     return {name: conn.scalar(query) or 0 for name, query in counts}
 
 
-def _holds(file: Path, probes: list[bytes]) -> bool:
-    """Whether any of the texts stands in the file, read in blocks that overlap."""
-    tail = b""
-    try:
-        with file.open("rb") as stream:
+def _found(files: Sequence[Path], probes: Sequence[bytes]) -> dict[Path, set[bytes]]:
+    """Which of the texts stand in which file, read in blocks that overlap."""
+    found: dict[Path, set[bytes]] = {}
+    for file in files:
+        tail = b""
+        with (
+            contextlib.suppress(FileNotFoundError),
+            file.open("rb") as stream,
+        ):  # an index may be written anew meanwhile
             while block := stream.read(BLOCK):
                 held = tail + block
-                if any(probe in held for probe in probes):
-                    return True
+                found.setdefault(file, set()).update(probe for probe in probes if probe in held)
                 tail = held[-LONGEST:]
-    except FileNotFoundError:  # an index that was written anew meanwhile
+    return found
+
+
+def _nobodys(memory: Memory, texts: set[bytes]) -> bool:
+    """Whether one of the texts is in no row any more; what another scope holds as well may stay."""
+
+    def work(conn: Connection) -> bool:
+        for text in texts:
+            held = (select(column).where(func.instr(column, text.decode()) > 0).limit(1) for column in TEXTS.values())
+            if not any(conn.execute(query).first() for query in held):
+                return True
         return False
-    return False
+
+    return memory.store.read(work)
 
 
 def _index_files(memory: Memory) -> list[Path]:
