@@ -90,7 +90,8 @@ class Hybrid(Component):
         """The k best. `dense(n)` and `words(n)`: the n best ids and scores; `rows`: those of the ids that may be seen.
 
         `neighbours`: the ids written directly before and after each in its thread. `vector`: the query's, with `vectors`, those
-        of ids. `alike(shares, ids)`: those of `ids`, with scores, that share words with the given ones. `now` is not used: age is counted in records.
+        of ids. `alike(shares, ids)`: those of `ids` that share
+        words with the given ones. `now` is not used: age is counted in records.
         """
         wanted = max(self.candidates, 4 * k)
         meant, worded = dense(wanted), words(wanted)
