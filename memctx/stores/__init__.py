@@ -29,13 +29,18 @@ class Batch:
 
 
 class VectorIndex(Protocol):
-    """Nearest vectors inside a scope. Safe to share between threads and event loops.
+    """Nearest vectors inside a scope. Safe to share between threads and event loops."""
 
-    `applied` is the number of the last change of the store (its outbox) that the index holds; whoever feeds the index sets
-    it, and `save` writes it with the vectors, so after a restart only later changes are fed again.
-    """
+    @property
+    def applied(self) -> int:
+        """The last change of the store, a line of its outbox, that the index holds; 0: it has to be filled.
 
-    applied: int
+        Whoever feeds the index sets it, and `save` writes it with the vectors, so only later changes are fed after a restart.
+        """
+        ...
+
+    @applied.setter
+    def applied(self, line: int) -> None: ...
 
     @property
     def dim(self) -> int: ...
