@@ -2,7 +2,10 @@
 
 Follows EpiCache (arXiv 2509.17396) on the level of text: windows of a few utterances are clustered, and a question is
 answered from the episodes whose centroids are nearest. Other than there, episodes grow as the conversation does, and a
-question may have several. `benchmarks/episodes.py` says what routing costs and gains against flat search.
+question may have several.
+
+Routing loses evidence: on LoCoMo (1,340 questions, `benchmarks/episodes.py`) recall@10 is 0.48 with one route, 0.59 with two
+and 0.66 with four, against 0.69 of flat search. So `recall` searches flat unless it is told otherwise.
 """
 
 from __future__ import annotations
