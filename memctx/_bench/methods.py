@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from memctx._bench.conversations import Case
+from memctx._bench.peers import langgraph, mem0
 from memctx.errors import ConfigError, require
 
 if TYPE_CHECKING:
@@ -155,9 +156,14 @@ METHODS: dict[str, Make] = {
     "memctx": _memctx(),
     "memctx-words": _memctx(by="words"),
     "memctx-meaning": _memctx(by="meaning"),
+    "memctx-no-kin": _memctx(kin=0),
+    "memctx-no-echo": _memctx(echo=0),
+    "memctx-no-centring": _memctx(common=0),
     "memctx-no-neighbours": _memctx(before=0, after=0),
     "memctx-no-recency": _memctx(recency=0),
     "memctx-no-brevity": _memctx(brevity=0),
     "memctx-no-trust": _memctx(trust=0),
     "memctx-no-priors": _memctx(recency=0, brevity=0, trust=0),
+    "mem0": mem0,
+    "langgraph": langgraph,
 }
