@@ -30,6 +30,7 @@ from memctx.memory import Memory
 
 DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "locomo" / "locomo10_conv1-7.json.gz"
 TIMED = 20  # calls of each kind
+MANY = 100
 LOUD = 300  # rows of a neighbour; mem0 fetches some more than it was asked for before it looks whose they are
 WORDS = "harbour lantern copper meadow signal garden winter bridge violin paper engine market river stone falcon"
 
@@ -56,6 +57,13 @@ class Ours:
     def delete(self, user: str, row: str) -> None:
         self.memory.at("bench", user).forget(int(row))
 
+    def add_many(self, user: str, texts: Sequence[str]) -> list[str]:
+        made = self.memory.at("bench", user).write_many([{"text": text, "kind": "episodic"} for text in texts])
+        return [str(each.id) for each in made]
+
+    def delete_many(self, user: str, rows: Sequence[str]) -> None:
+        self.memory.at("bench", user).forget(*map(int, rows))
+
     def close(self) -> None:
         self.memory.close()
         self._folder.cleanup()
@@ -72,7 +80,9 @@ class Times:
     store: str
     records: int
     ms_write: float
+    ms_write_in_100: float  # a row, when a hundred are written in one call
     ms_delete: float
+    ms_delete_in_100: float
     ms_search: float
     tenant: str  # of the ten rows of a tenant whose neighbour has three hundred nearer ones, how many come back
 
@@ -92,9 +102,20 @@ def measured(name: str, chosen: Embedder, records: int) -> Times:
             f"ms_{kind}": round(statistics.median(each), 3)
             for kind, each in (("write", write), ("delete", delete), ("search", search))
         }
+        middle |= hundred(store)
         return Times(name, records, **middle, tenant=tenant(STORES[name](chosen)))
     finally:
         store.close()
+
+
+def hundred(store: Store) -> dict[str, float]:
+    """Milliseconds a row where a hundred are written, and deleted, in one call; the middle of three."""
+    rows: list[list[str]] = []
+    texts = [sentences(MANY, seed=seed) for seed in (4, 5, 6)]
+    write = [timed(lambda t=some: rows.append(store.add_many("ana", t))) for some in texts]  # type: ignore[misc]
+    delete = [timed(lambda r=some: store.delete_many("ana", r)) for some in rows]  # type: ignore[misc]
+    each = {"ms_write_in_100": write, "ms_delete_in_100": delete}
+    return {name: round(statistics.median(found) / MANY, 3) for name, found in each.items()}
 
 
 def timed(call: Callable[[], Any]) -> float:

@@ -116,7 +116,7 @@ class Checked:
             for key, text in zip(keys, texts, strict=True):
                 vector = self._kept.get(key)
                 if vector is None:
-                    missing[key] = text
+                    missing[key] = text.encode("utf-8", "replace").decode()  # a lone surrogate is no text to anybody
                 else:
                     self._kept.move_to_end(key)
                     found[key] = vector

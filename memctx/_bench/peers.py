@@ -54,6 +54,14 @@ class Mem0:
     def delete(self, _: str, row: str) -> None:
         self.memory.delete(row)
 
+    def add_many(self, user: str, texts: Sequence[str]) -> list[str]:
+        told = [{"role": "user", "content": text} for text in texts]
+        return [str(made["id"]) for made in self.memory.add(told, user_id=user, infer=False)["results"]]
+
+    def delete_many(self, _: str, rows: Sequence[str]) -> None:
+        for row in rows:  # it has no call for several
+            self.memory.delete(row)
+
     def close(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -102,6 +110,14 @@ class LangGraphStore:
 
     def delete(self, user: str, row: str) -> None:
         self.store.delete((user,), row)
+
+    def add_many(self, user: str, texts: Sequence[str]) -> list[str]:
+        self.fill(user, texts)
+        return [str(n) for n in range(self._count - len(texts) + 1, self._count + 1)]
+
+    def delete_many(self, user: str, rows: Sequence[str]) -> None:
+        for row in rows:
+            self.store.delete((user,), row)
 
     def close(self) -> None:
         pass
