@@ -422,7 +422,7 @@ BAD_FILTERS: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("bad", BAD_FILTERS, ids=lambda bad: repr(bad)[:30])
+@pytest.mark.parametrize("bad", BAD_FILTERS, ids=map(str, range(len(BAD_FILTERS))))
 def test_bad_filters_are_refused(store: MemctxStore, bad: Any) -> None:
     with pytest.raises(FilterError):
         store.search(("a",), filter=bad)

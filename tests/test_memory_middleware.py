@@ -376,7 +376,11 @@ def test_tenants_in_concurrency(memory: Memory) -> None:
         assert set(re.findall(r"user\d+", " ".join(notes(messages)))) <= mine
 
 
-@pytest.mark.parametrize("bad", [(), None, 5, [""], lambda runtime: (), lambda runtime: None], ids=repr)
+@pytest.mark.parametrize(
+    "bad",
+    [(), None, 5, [""], lambda runtime: (), lambda runtime: None],
+    ids=["no parts", "none", "a number", "an empty part", "made: no parts", "made: none"],
+)
 def test_without_a_scope_nothing_runs(memory: Memory, bad: Any) -> None:
     with pytest.raises(ScopeError):
         agent(Teller(), MemoryMiddleware(memory, bad)).invoke(say("hello"), context=ANA)
