@@ -107,7 +107,9 @@ class Pipeline:
         return Pipeline(self.strategies, price=price, **settings)
 
     def session(self, thread: str = "", **handlers: Any) -> Session:
-        """A thread's session. Keywords: `generate`, `embed`, `recall`, `remember`, `forget` and `timeout` in seconds."""
+        """A thread's session. Keywords: `memory`, a scope of `Memory`, which also keeps the plan; `timeout` in seconds; and
+        `generate`, `embed`, `recall`, `remember`, `forget`, which answer what strategies ask for.
+        """
         from memctx.session import Session
 
         return Session(self, thread, **handlers)
