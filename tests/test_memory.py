@@ -276,7 +276,7 @@ with Memory({str(tmp_path / "memory.db")!r}) as memory:
     assert memory.verify() == []
 
 
-def test_a_damaged_index_is_read_again_from_the_rows(tmp_path: Path) -> None:
+def test_corruption_of_the_index_is_noticed_and_it_is_read_again_from_the_rows(tmp_path: Path) -> None:
     with Memory(tmp_path / "m.db") as memory:
         memory.at("acme").write_many([f"fact number {number}" for number in range(50)])
         expected = texts(memory.at("acme").search("fact number 7", k=5))
