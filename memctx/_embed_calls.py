@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -131,9 +131,8 @@ def wrapped(what: Any) -> Function | Documents:
     if not callable(what):
         text = f"embedder = {what!r:.80}: give a name, a function of a list of texts, or an object with name, dim and embed"
         raise ConfigError(text, field="embedder")
-    call: Callable[[list[str]], Awaitable[Any]] = what
     awaits = inspect.iscoroutinefunction(what) or inspect.iscoroutinefunction(getattr(what, "__call__", None))  # noqa: B004
-    return AsyncFunction(call) if awaits else Function(what)
+    return AsyncFunction(what) if awaits else Function(what)
 
 
 def _name(function: Any) -> str:

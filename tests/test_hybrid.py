@@ -236,7 +236,7 @@ def test_a_neighbour_of_the_best_is_lifted_even_if_no_list_has_it() -> None:
     ],
 )
 def test_priors_decide_between_equals(better: Row, worse: Row) -> None:
-    weights = {"recency": 0.0, "brevity": 0.0, "trust": 0.0, "useful": 0.0}
+    weights: dict[str, Any] = {"recency": 0.0, "brevity": 0.0, "trust": 0.0, "useful": 0.0}
     name = {9.0: "recency"}.get(better.created) or next(
         name for name, differs in (("brevity", len(better.text) != len(worse.text)), ("trust", worse.trust == 0),
                                    ("useful", bool(better.outcomes))) if differs
