@@ -176,7 +176,7 @@ class Scene:
             return best
 
         return (ranker or PLAIN).rank(
-            "query", k, dense=find(self.meaning), words=find(self.words), now=0.0,
+            "query", k, dense=find(self.meaning), words=find(self.words),
             rows=lambda ids: {each: self.rows[each] for each in ids if each in self.rows},
             neighbours=lambda ids: {each: self.near.get(each, []) for each in ids}, **more,
         )  # fmt: skip

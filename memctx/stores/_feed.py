@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, delete, func, insert, select
 
 from memctx.stores import Batch, VectorIndex
@@ -132,12 +133,20 @@ def batches(conn: Connection, embedder: str) -> Iterator[Batch]:
 
 
 def _vectors(conn: Connection, embedder: str, scope: str, ids: Sequence[int]) -> Iterator[Batch]:
-    mine = (embedding.c.embedder == embedder) & (embedding.c.scope == scope)
+    mine = (embedding.c.embedder == embedder) & (embedding.c.scope + "" == scope)  # by id: see `_visible.visible`
     for start in range(0, len(ids), CHUNK):
         some = embedding.c.record.in_(ids[start : start + CHUNK])
         rows = conn.execute(select(embedding.c.record, embedding.c.vector).where(mine, some)).all()
         if rows:
             yield _batch(scope, rows)
+
+
+def vectors_of(conn: Connection, embedder: str, scope: str, ids: Sequence[int]) -> dict[int, NDArray[np.float32]]:
+    """The vectors of those rows of a scope that have one."""
+    found: dict[int, NDArray[np.float32]] = {}
+    for batch in _vectors(conn, embedder, scope, ids):
+        found.update(zip(batch.ids.tolist(), batch.vectors, strict=True))
+    return found
 
 
 def _batch(scope: str, rows: Sequence[Any]) -> Batch:

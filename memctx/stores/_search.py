@@ -10,6 +10,7 @@ import numpy as np
 
 from memctx.records import Hit
 from memctx.stores import _visible as rows
+from memctx.stores._feed import vectors_of
 from memctx.stores._tables import record
 from memctx.stores._visible import Place, Wanted
 from memctx.stores.hybrid import Row
@@ -49,8 +50,17 @@ def search(
             ids, scores = dense(k) if by == "meaning" else worded(k)
             best = [(i, score, {str(by): score}) for i, score in zip(ids.tolist(), scores.tolist(), strict=True)]
         else:
-            rank = memory.ranker.rank
-            ranked = rank(query, k, dense=dense, words=worded, rows=seen.rows, neighbours=seen.neighbours, now=seen.now)
+            ranked = memory.ranker.rank(
+                query,
+                k,
+                dense=dense,
+                words=worded,
+                rows=seen.rows,
+                neighbours=seen.neighbours,
+                vector=vector[0],
+                vectors=lambda ids: vectors_of(conn, memory.embedder.name, place.scope, ids),
+                alike=lambda shares, ids: words.alike(shares, len(ids), place.scope, ids, but=query),
+            )
             best = [(each.id, each.score, dict(each.parts)) for each in ranked]
         whole = rows.fetch(conn, place, wanted, seen.now, [each[0] for each in best])
         return [Hit(whole[i], score, parts) for i, score, parts in best]

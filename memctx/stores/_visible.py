@@ -51,15 +51,16 @@ class Wanted:
     under: str | None = None  # what it is about starts with that
 
 
-def visible(place: Place, wanted: Wanted, now: float) -> ColumnElement[bool]:
-    """The records of a scope that hold at a time, for a run at its place."""
+def visible(place: Place, wanted: Wanted, now: float, *, by_id: bool = False) -> ColumnElement[bool]:
+    """The records of a scope that hold at a time, for a run at its place. `by_id`: the ids are known; look those up."""
     if wanted.as_of is None:  # a clock that was set back must not hide what was just written
         begun = or_(record.c.valid_from <= now, record.c.valid_from <= record.c.created)
         over = or_(_ended(place, None), and_(record.c.ended.is_(None), record.c.valid_to <= now))
     else:
         begun = record.c.valid_from <= wanted.as_of
         over = or_(_ended(place, wanted.as_of), and_(record.c.ended.is_(None), record.c.valid_to <= wanted.as_of))
-    clauses = [record.c.scope == place.scope, begun, not_(func.coalesce(over, False))]
+    scope = record.c.scope + "" if by_id else record.c.scope  # else SQLite would read the whole scope by its index
+    clauses = [scope == place.scope, begun, not_(func.coalesce(over, False))]
     if wanted.kinds:
         clauses.append(record.c.kind.in_(wanted.kinds))
     if wanted.min_trust:
@@ -95,9 +96,9 @@ def some_of(
     conn: Connection, place: Place, wanted: Wanted, now: float, ids: Sequence[int], columns: Sequence[Column[Any]]
 ) -> Iterator[Row[Any]]:
     """Some columns of those of `ids` that may be seen."""
-    where = visible(place, wanted, now)
+    where = visible(place, wanted, now, by_id=True)
     for start in range(0, len(ids), CHUNK):
-        yield from conn.execute(select(*columns).where(where, record.c.id.in_(ids[start : start + CHUNK])))
+        yield from conn.execute(select(*columns).where(where, record.c.id.in_(ids[start : start + CHUNK]))).all()
 
 
 def _here(found: Record, place: Place, wanted: Wanted) -> Record:
@@ -139,7 +140,7 @@ def neighbours(conn: Connection, place: Place, ids: Sequence[int]) -> dict[int, 
     same = and_(other.c.scope == place.scope, other.c.thread == record.c.thread, other.c.kind == record.c.kind)
     before = select(func.max(other.c.id)).where(same, other.c.id < record.c.id).scalar_subquery()
     after = select(func.min(other.c.id)).where(same, other.c.id > record.c.id).scalar_subquery()
-    chosen_rows = and_(record.c.scope == place.scope, record.c.id.in_(chosen), record.c.thread != "")
+    chosen_rows = and_(record.c.scope + "" == place.scope, record.c.id.in_(chosen), record.c.thread != "")
     rows = conn.execute(select(record.c.id, before, after).where(chosen_rows))
     return {row[0]: [near for near in row[1:] if near is not None] for row in rows}
 

@@ -82,16 +82,14 @@ class Hybrid(Component):
         words: Find,
         rows: Callable[[Sequence[int]], Mapping[int, Row]],
         neighbours: Callable[[Sequence[int]], Mapping[int, Sequence[int]]],
-        now: float,
         vector: Vector | None = None,
         vectors: Callable[[Sequence[int]], Mapping[int, Vector]] | None = None,
         alike: Callable[[Mapping[int, float], Ids], tuple[Ids, Scores]] | None = None,
     ) -> list[Ranked]:
         """The k best. `dense(n)` and `words(n)`: the n best ids and scores; `rows`: those of the ids that may be seen.
 
-        `neighbours`: the ids written directly before and after each in its thread. `vector`: the query's, with `vectors`, those
-        of ids. `alike(shares, ids)`: those of `ids` that share
-        words with the given ones. `now` is not used: age is counted in records.
+        `neighbours`: the ids written directly before and after each in its thread. `vector`: the query's; `vectors`: those of
+        ids. `alike(shares, ids)`: which of `ids` share words with the given ones. Age is counted in records, not in time.
         """
         wanted = max(self.candidates, 4 * k)
         meant, worded = dense(wanted), words(wanted)
