@@ -17,6 +17,7 @@ import pytest
 LINKS = ("strategies", "stores", "graphs", "adapters")
 EXTRAS = {
     "embed",
+    "sentence-transformers",
     "minilm",
     "mcp",
     "cpu",
