@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from memctx.messages import Message
 if TYPE_CHECKING:
     from memctx.scoped import Scoped
     from memctx.session import Session
+    from memctx.strategies import Strategy
 
 
 class Work:
@@ -85,13 +86,20 @@ def answering(
     return handlers, async_handlers
 
 
+def hooked(strategies: Sequence[Strategy]) -> dict[str, list[tuple[int, Any]]]:
+    """The strategies, with their places, that have a hook, and those that are asked before each call."""
+    placed = list(enumerate(strategies))  # looked up once: asking a component for what it lacks is slow
+    return {
+        name: [each for each in placed if getattr(each[1], name, None)] for name in ("observe", "close", "every_call")
+    }
+
+
 def hooks(session: Session, name: str, reply: Message | None) -> Iterator[tuple[str, Asks]]:
     """(strategy, its hook `name`) of the strategies that have one."""
-    for place, strategy in enumerate(session.pipeline.strategies):
-        hook = getattr(strategy, name, None)
-        if hook is not None and session.transcript.messages:
-            ctx = context(session, f"{place}:{strategy.name}", session.total(session.base[2]))
-            yield strategy.name, hook(ctx, reply) if name == "observe" else hook(ctx)
+    for place, strategy in session.hooked[name] if session.transcript.messages else ():
+        ctx = context(session, f"{place}:{strategy.name}", session.total(session.base[2]))
+        hook = getattr(strategy, name)
+        yield strategy.name, hook(ctx, reply) if name == "observe" else hook(ctx)
 
 
 def run(session: Session, name: str, handlers: Handlers, reply: Message | None = None) -> None:

@@ -34,7 +34,7 @@ def deliberate(session: Session, base: int) -> Asks:
     goal = int(session.pipeline.low * session.limit)
     for place, strategy in enumerate(session.pipeline.strategies):
         over = forced and session.total(base) > goal
-        if not (over or always or (due and not forced) or getattr(strategy, "every_call", False)):
+        if not (over or always or (due and not forced) or (place, strategy) in session.hooked["every_call"]):
             continue
         total = session.total(base)
         ctx = context(session, f"{place}:{strategy.name}", total)

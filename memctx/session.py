@@ -54,6 +54,7 @@ class Session:
         self.thread = self.memory.place.thread if self.memory else thread
         self.counter = counter_of(pipeline.counter)
         self.warned: set[str] = set()
+        self.hooked = _after.hooked(pipeline.strategies)
         self._work = _after.Work(self.warned)
         given = {KINDS[name]: handler for name, handler in handlers.items() if handler is not None}
         self._handlers, self._async_handlers = _after.answering(self._work, self.memory, given, timeout)
@@ -241,14 +242,16 @@ class Session:
         Strategies that look back do so now; what takes long goes on beside the next call. A failure is one warning.
         """
         self._note(reply, usage)
-        with self._busy:
-            _after.run(self, "observe", self._handlers, _after.read(self, reply))
+        if self.hooked["observe"]:
+            with self._busy:
+                _after.run(self, "observe", self._handlers, _after.read(self, reply))
 
     async def aobserve(self, reply: Any = None, usage: Any = None) -> None:
         """As `observe`."""
         self._note(reply, usage)
-        async with self._turn():
-            await _after.arun(self, "observe", self._async_handlers, _after.read(self, reply))
+        if self.hooked["observe"]:
+            async with self._turn():
+                await _after.arun(self, "observe", self._async_handlers, _after.read(self, reply))
 
     def _note(self, reply: Any, usage: Any) -> None:
         reported = self.accounts.observe(usage if usage is not None else getattr(reply, "usage", None))
