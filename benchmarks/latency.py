@@ -1,6 +1,6 @@
 """Time of one call: memctx against LangChain's context editing, on one agent history.
 
-    python benchmarks/latency.py [--messages 1601] [--sizes 100,1000,10000] [--calls 25] [--json]
+    python benchmarks/latency.py [--messages 1601] [--sizes 100,1000,10000] [--calls 45] [--json]
 
 A history grows by one step (a call and its result) at a time, as an agent's does. memctx's session lives with it from
 the first message; what is timed is `Session.view` and `Session.observe` of preset safe over the last `--calls` steps
@@ -181,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--messages", type=int, default=1601, help="size of the history both are timed at")
     parser.add_argument("--sizes", default="100,1000,10000", help="sizes between which memctx must be flat")
-    parser.add_argument("--calls", type=int, default=25, help="calls timed at each size")
+    parser.add_argument("--calls", type=int, default=45, help="calls timed at each size")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     given = parser.parse_args(arguments)
     sizes = [int(size) for size in given.sizes.split(",")]
