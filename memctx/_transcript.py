@@ -59,10 +59,13 @@ def _copied(value: Any, depth: int) -> Any:
         text = f"a message nests deeper than {MAX_DEPTH} levels or holds itself: flatten its content"
         raise InvalidMessage(text, code="not_json")
     if isinstance(value, dict):
-        return {key: _copied(item, depth + 1) for key, item in value.items()}
+        return {key: item if type(item) in _LEAVES else _copied(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [_copied(item, depth + 1) for item in value]
+        return [item if type(item) in _LEAVES else _copied(item, depth + 1) for item in value]
     return value
+
+
+_LEAVES = frozenset({str, int, float, bool, type(None)})
 
 
 def digest(message: Any) -> str:

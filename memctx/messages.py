@@ -18,7 +18,8 @@ from memctx.errors import LimitError
 Role = Literal["system", "user", "assistant", "tool"]
 MAX_MESSAGES = 1_000_000
 MAX_CHARACTERS = 64_000_000
-AUDIT = 32  # known messages compared by value on each call, newest and in rotation, to notice edits in place
+NEWEST = 32  # known messages compared by value on each call, to notice edits in place: the newest,
+AUDIT = 16  # and so many of the others, in rotation
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +166,10 @@ class Transcript:
 
     def _altered(self, fork: int) -> int:
         """The first known message that was edited in place, among the newest and a rotating window of the others."""
-        start = self._audited if self._audited < fork else 0
+        newest = max(0, fork - NEWEST)
+        start = self._audited if self._audited < newest else 0
         self._audited = start + AUDIT
-        for first, last in ((start, min(start + AUDIT, fork)), (max(fork - AUDIT, start + AUDIT), fork)):
+        for first, last in ((start, min(start + AUDIT, newest)), (newest, fork)):
             known = unaltered(self._hosts[first:last], self._copies[first:last])
             if known < last - first:
                 return first + known
