@@ -21,7 +21,7 @@ from memctx.embed import Embedder, aembed
 from memctx.embed import embedder as _embedder
 from memctx.errors import EmbeddingError
 from memctx.scope import scope as scope_of
-from memctx.stores._feed import Feed
+from memctx.stores._feed import LINES, Feed, trim
 from memctx.stores._quota import Quota
 from memctx.stores._visible import Place
 from memctx.stores.hybrid import Hybrid
@@ -121,8 +121,10 @@ class Memory:
         return [*self.store.verify(), *self.store.read(check)]
 
     def save(self) -> None:
-        """Write the index to its folder, if it has one."""
+        """Write the index to its folder, if it has one, and let go of changes that every index should have by now."""
         self.feed.index.save()
+        if self.feed.lines > LINES:
+            self.store.write(trim)
         self._saved = self.feed.index.applied
 
     def save_soon(self) -> None:

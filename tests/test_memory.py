@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import func, select
 
 from memctx.errors import (
     ConfigError,
@@ -25,6 +26,7 @@ from memctx.errors import (
 )  # fmt: skip
 from memctx.memory import Memory
 from memctx.stores._quota import Quota
+from memctx.stores._tables import outbox
 from memctx.stores.exact import ExactIndex
 
 
@@ -488,3 +490,18 @@ def test_erasure_does_not_mistake_another_tenants_equal_text_for_what_is_left(me
         memory.at("acme", name).write("The same sentence stands in two scopes")
     assert memory.at("acme", "ana").erase().complete
     assert len(memory.at("acme", "bob").search("same sentence", k=1)) == 1
+
+
+def test_the_outbox_is_bounded_and_whoever_fell_behind_reads_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("memctx.memory", "memctx.stores._feed"):
+        monkeypatch.setattr(f"{module}.LINES", 20)
+    with Memory(tmp_path / "m.db") as behind, Memory(tmp_path / "m.db") as ahead:
+        assert behind.at("acme").search("fact", k=1) == []
+        ahead.at("acme").write_many([f"fact number {number}" for number in range(100)])
+        ahead.at("acme").search("fact", k=1)
+        ahead.save()
+        assert ahead.store.read(lambda conn: conn.scalar(select(func.count()).select_from(outbox))) == 20
+        assert len(behind.at("acme").search("fact number", k=100)) == 100
+        assert behind.verify() == []

@@ -36,6 +36,7 @@ class Feed:
         self.words = words
         self.embedder = embedder
         self.rebuilt = 0
+        self.lines = 0  # of the outbox, when it was last looked at
         self._worded: set[str] = set()
         self._own: set[int] = set()  # erasures that this process applied itself
         self._checked = False
@@ -45,6 +46,7 @@ class Feed:
         """Bring the index, and the words of `scope`, to what this transaction sees."""
         with self._lock:
             oldest, newest = conn.execute(select(func.min(outbox.c.seq), func.max(outbox.c.seq))).one()
+            self.lines = (newest or 0) - (oldest or 1) + 1
             self._catch_up(conn, oldest or 1, newest or 0)
             if scope not in self._worded:
                 self._read_words(conn, scope)

@@ -90,7 +90,7 @@ history = Table(
     _sequence("seq"),
     Column("scope", _Scope, nullable=False),
     Column("record", _Id, nullable=False),  # no foreign key: the history outlives a record that was forgotten
-    Column("op", String(16), nullable=False),  # repeat, correct, supersede, retract, forget, evict
+    Column("op", String(16), nullable=False),  # repeat, correct, supersede, retract, evict
     Column("text", Text),  # as it was before the change
     Column("why", Text, nullable=False, default=""),
     Column("at", Float, nullable=False),
