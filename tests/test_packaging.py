@@ -26,6 +26,7 @@ EXTRAS = {
     "openai",
     "anthropic",
     "postgres",
+    "ratings",
     "train",
     "bench",
     "dev",

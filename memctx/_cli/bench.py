@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 app = typer.Typer(help="Measure on public data; no model is called.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+Methods = Annotated[str, typer.Option(help="Comma list of methods. [default: all that need nothing extra]")]
+Train = Annotated[Path, typer.Option(help="Folder to learn from, laid out as the public slice.")]
+Test = Annotated[Path, typer.Option(help="Folder to measure on; the same folder is split inside, by task.")]
+Embedder = Annotated[str, typer.Option(help="default, minilm, sentence-transformers:NAME, openai:MODEL.")]
 
 
 @app.command()
@@ -18,28 +25,75 @@ def memory(
         str, typer.Option(help="Comma list: bm25, dense, fused, memctx, memctx-words, memctx-no-neighbours, ...")
     ] = "bm25,dense,fused,memctx",
     k: Annotated[str, typer.Option(help="Comma list of how many records are looked at.")] = "5,10,20",
-    embedder: Annotated[
-        str, typer.Option(help="default, minilm, sentence-transformers:NAME, openai:MODEL.")
-    ] = "default",
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    embedder: Embedder = "default",
+    json: Json = False,
 ) -> None:
     """Evidence recall of memory on a public set of long conversations."""
     from memctx._bench.memory import bench
     from memctx._cli import show
     from memctx.embed import embedder as embedder_for
+
+    with show.progress(quiet=json) as watch:
+        _print(bench(dataset, path, _names(methods), _counts(k), embedder_for(embedder), watch), json)
+
+
+@app.command()
+def tools(
+    path: Annotated[Path, typer.Argument(help="Folder of tool catalogues with their queries.")],
+    methods: Methods = "",
+    k: Annotated[str, typer.Option(help="Comma list of how many tools are looked at.")] = "5,10",
+    embedder: Embedder = "default",
+    json: Json = False,
+) -> None:
+    """Recall of the tools a request needs, over public catalogues."""
+    from memctx._bench.tools import bench
+    from memctx._cli import show
+
+    with show.progress(quiet=json) as watch:
+        _print(bench(path, _names(methods), _counts(k), embedder, watch), json)
+
+
+@app.command()
+def graph(train: Train, test: Test, methods: Methods = "", json: Json = False) -> None:
+    """Next-tool prediction from what came before, on recorded runs of unseen tasks."""
+    from memctx._bench.graph import bench
+    from memctx._cli import show
+
+    with show.progress(quiet=json) as watch:
+        _print(bench(train, test, _names(methods), watch), json)
+
+
+@app.command()
+def experience(train: Train, test: Test, methods: Methods = "", json: Json = False) -> None:
+    """Next-action prediction with the experience of other runs, on recorded runs of unseen tasks."""
+    from memctx._bench.experience import bench
+    from memctx._cli import show
+
+    with show.progress(quiet=json) as watch:
+        _print(bench(train, test, _names(methods), watch), json)
+
+
+def _print(lines: Iterable[Any], json: bool) -> None:
+    """Each line as soon as it is known."""
+    from memctx._cli import show
+
+    for line in lines:
+        if json:
+            show.as_json(line.to_dict())
+        else:
+            fields = line.to_dict()
+            head = f"{fields.pop('dataset'):16} {fields.pop('method'):24}"
+            typer.echo("  ".join([head, *(f"{name} {value}" for name, value in fields.items())]))
+
+
+def _names(methods: str) -> list[str]:
+    return [name.strip() for name in methods.split(",") if name.strip()]
+
+
+def _counts(k: str) -> list[int]:
     from memctx.errors import ConfigError
 
     try:
-        ks = sorted({int(each) for each in k.split(",")})
+        return sorted({int(each) for each in k.split(",")})
     except ValueError as cause:
         raise ConfigError(f"k = {k!r}: give whole numbers with commas between them", field="k") from cause
-    names = [name.strip() for name in methods.split(",") if name.strip()]
-    chosen = embedder_for(embedder)
-    with show.progress(quiet=json) as watch:
-        for line in bench(dataset, path, names, ks, chosen, watch):
-            if json:
-                show.as_json(line.to_dict())
-            else:
-                typer.echo(
-                    f"{line.dataset:8} {line.method:22} @{line.k:<3} {line.recall:.3f}  {line.ms_per_query:.2f} ms  n={line.n}"
-                )
