@@ -12,12 +12,13 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from memctx._runs import anthropic, functions, intercode, langchain, openai, sweagent, tau2
-from memctx._runs.model import At, Run
+from memctx._runs.model import At, Run, reward_of
 from memctx.errors import ConfigError, InvalidMessage
 
 __all__ = ["FORMATS", "Run", "load", "load_dir"]
@@ -70,7 +71,8 @@ def _load(path: Path, format: str) -> Iterator[Run]:
         at = At(str(path), line, stem)
         for record in _runs_in(value, at):
             count += 1
-            yield _family(record, format, at).convert(record, At(str(path), count, stem) if line == 1 else at)
+            run: Run = _family(record, format, at).convert(record, At(str(path), count, stem) if line == 1 else at)
+            yield replace(run, reward=reward_of(record))
     if not count:
         raise ConfigError(f"{path} holds no run; it is empty", code="empty_file", file=str(path))
 

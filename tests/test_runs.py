@@ -109,6 +109,25 @@ def test_times_are_seconds_since_the_first(tmp_path: Path) -> None:
     assert one(write(tmp_path / "a.json", raw)).times is None
 
 
+@pytest.mark.parametrize(
+    ("stated", "reward"),
+    [
+        ({"reward": 0.93}, 0.93),
+        ({"reward": 0}, 0.0),
+        ({"success": False}, 0.0),
+        ({"success": "success"}, 1.0),
+        ({"success": "failure"}, 0.0),
+        ({"resolved": True}, 1.0),
+        ({"reward": None, "success": True}, 1.0),
+        ({"summary": {"max_reward": 0.8}}, 0.8),
+        ({"reward": {"total": 1}}, None),
+        ({}, None),
+    ],
+)
+def test_the_outcome_a_record_states(tmp_path: Path, stated: dict[str, Any], reward: float | None) -> None:
+    assert one(write(tmp_path / "a.json", {"messages": CHAT, **stated})).reward == reward
+
+
 def test_pointers_become_the_values_they_point_to(tmp_path: Path) -> None:
     steps = [
         {"name": "find", "arguments": {"q": "San Diego"}, "label": "var1", "response": [{"at": {"lat": 32.87}}]},

@@ -16,13 +16,15 @@ class Run:
     """One recorded run in OpenAI chat form.
 
     `times` holds seconds since the first message, one per message, or None when the record has no full set of
-    timestamps. A call of a simulated user (tau2) is an assistant message with `name="user"`.
+    timestamps. A call of a simulated user (tau2) is an assistant message with `name="user"`. `reward`, 0 to 1 in the known
+    sets, is the outcome the record states; None where it states none.
     """
 
     id: str
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] = field(default_factory=list)
     times: list[float] | None = None
+    reward: float | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,16 @@ def dicts(value: Any, at: At, name: str) -> list[dict[str, Any]]:
         if not isinstance(item, dict):
             raise at.bad(f"field {name!r} must hold objects, got {type(item).__name__}", index=index)
     return value
+
+
+def reward_of(record: Mapping[str, Any]) -> float | None:
+    """The outcome a record states: `reward`, `success` (a flag or a word) or `resolved`; the best turn's in InterCode."""
+    stated = next((record[name] for name in ("reward", "success", "resolved") if record.get(name) is not None), None)
+    if stated is None and isinstance(record.get("summary"), dict):
+        stated = record["summary"].get("max_reward")
+    if isinstance(stated, str):
+        return float(stated.lower() in ("success", "true", "yes"))
+    return float(stated) if isinstance(stated, int | float) else None
 
 
 def seconds(stamps: list[Any]) -> list[float] | None:
