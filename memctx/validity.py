@@ -7,12 +7,15 @@ pass, changes nothing, and never raises on what the messages hold: garbage is re
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from memctx._rules import REMEDIES, Options, Report
+from memctx._rules._tools import TOOL_NAME
 from memctx._rules._values import list_of
 from memctx.errors import ConfigError
+from memctx.offer import name_of
 
 Provider = Literal["openai-chat", "openai-responses", "anthropic", "gemini"]
 
@@ -42,12 +45,13 @@ def check(
     tools: Any = None,
     server_history: bool = False,
     prefill: bool = True,
+    tool_choice: Any = None,
 ) -> list[Violation]:
     """Every provider rule that `messages` breaks, in order of index; an empty list means the request is valid.
 
     `messages`: the provider's own list (Responses and Gemini also take a string), LangChain messages, or an object with
     `.messages` such as a `View`. Only lists and tuples are read; a generator is reported, not consumed.
-    `system`, `tools`: as sent beside the messages; both count towards Anthropic's four cache marks.
+    `system`, `tools`, `tool_choice`: as sent beside the messages; marks in the first two count towards Anthropic's four.
     `server_history`: earlier items live on the server (`previous_response_id`): a result may answer a call not shown.
     `prefill`: whether the model lets an assistant message stand last (Anthropic, Gemini).
     Raises `ConfigError` for an unknown provider, and for nothing else.
@@ -55,12 +59,39 @@ def check(
     rules = _rules_of(provider)
     report = Report()
     try:
-        options = Options(system, tools, server_history is True, prefill is not False)
+        options = Options(system, tools, server_history is True, prefill is not False, tool_choice)
         _run(messages, rules, report, options)
     except Exception as cause:
         report.add("not_json", -1, f"reading the messages raised {type(cause).__name__}")
     report.found.sort(key=lambda found: found[0])
     return [Violation(rule, index, text, REMEDIES[rule]) for index, rule, text in report.found]
+
+
+def offerable(tools: Sequence[Any], provider: str | None = None) -> None:
+    """Raise `ConfigError` where two tools have one name, or where `provider` (None: not known) refuses a name.
+
+    For tools that are about to be offered: both would fail the whole request, or let the model call the wrong one.
+    """
+    pattern = getattr(_rules_of(provider), "TOOL_NAME", TOOL_NAME) if provider else None
+    seen: dict[str, int] = {}
+    for place, tool in enumerate(tools):
+        name = name_of(tool)
+        if not name:
+            continue
+        if name in seen:
+            both = " and ".join(f"tools[{at}] ({_described(tools[at])})" for at in (seen[name], place))
+            raise ConfigError(f"{both} are both called {name!r}: rename one of them", field="tools", code="same_name")
+        seen[name] = place
+        if pattern and not pattern.fullmatch(name):
+            text = f"tools[{place}] is called {name!r:.160}, and {provider} takes only {pattern.pattern}: rename it"
+            raise ConfigError(text, field="tools", code="bad_tool_name")
+
+
+def _described(tool: Any) -> str:
+    """The beginning of what a tool says of itself, to tell it from another."""
+    held = tool.get("function", tool) if isinstance(tool, Mapping) else tool
+    text = held.get("description") if isinstance(held, Mapping) else getattr(held, "description", None)
+    return repr(text)[:60] if isinstance(text, str) and text else "no description"
 
 
 def _rules_of(provider: Any) -> Any:

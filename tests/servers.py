@@ -192,7 +192,11 @@ MESSAGE_FIELDS = {
 def chat(body: Json, server: Server) -> Answer:
     check_fields(body, CHAT_FIELDS, "Unrecognized request argument supplied: {}")
     messages = body.get("messages")
-    refuse(check(messages, "openai-chat", tools=body.get("tools")), OPENAI_WORDS, "messages")
+    refuse(
+        check(messages, "openai-chat", tools=body.get("tools"), tool_choice=body.get("tool_choice")),
+        OPENAI_WORDS,
+        "messages",
+    )
     check_openai_tools(body)
     for index, message in enumerate(messages or []):
         for name in sorted(set(message) - MESSAGE_FIELDS):
@@ -253,7 +257,8 @@ RESPONSES_FIELDS = "openai.types.responses.response_create_params.ResponseCreate
 def responses(body: Json, server: Server) -> Answer:
     check_fields(body, RESPONSES_FIELDS, "Unknown parameter: '{}'.")
     items = known_items(body, server)
-    refuse(check(items, "openai-responses", tools=body.get("tools")), RESPONSES_WORDS, "input")
+    found = check(items, "openai-responses", tools=body.get("tools"), tool_choice=body.get("tool_choice"))
+    refuse(found, RESPONSES_WORDS, "input")
     check_openai_tools(body)
     ids = [item["id"] for item in items if isinstance(item.get("id"), str) and item.get("type") != "item_reference"]
     for twice in sorted(each for each in set(ids) if ids.count(each) > 1):
@@ -334,7 +339,8 @@ ANTHROPIC_FIELDS = "anthropic.types.beta.message_create_params.MessageCreatePara
 
 def check_anthropic(body: Json, server: Server) -> int:
     messages, tools, system = body.get("messages"), body.get("tools"), body.get("system")
-    found = check(messages, "anthropic", tools=tools, system=system, prefill=server.prefill)
+    choice = body.get("tool_choice")
+    found = check(messages, "anthropic", tools=tools, system=system, prefill=server.prefill, tool_choice=choice)
     refuse(found, ANTHROPIC_WORDS, "messages")
     for index, message in enumerate(messages or []):
         for name in sorted(set(message) - {"role", "content"}):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from memctx._rules import REMEDIES
 from memctx.errors import ConfigError
-from memctx.validity import PROVIDERS, Violation, check
+from memctx.validity import PROVIDERS, Violation, check, offerable
 
 Message = dict[str, Any]
 NAMES = list(PROVIDERS)
@@ -342,7 +342,8 @@ def test_catalogue(provider: str, messages: Any, expected: set[str]) -> None:
 
 def test_every_remedy_is_reachable() -> None:
     beyond = {"prefill_not_supported", "bad_system", "bad_tool", "too_many_tools", "duplicate_tool_name"}
-    shown = set().union(*(row[3] for row in CATALOGUE)) | beyond | {"tool_description_too_long"}
+    shown = set().union(*(row[3] for row in CATALOGUE), *(row[4] for row in OFFERS)) | beyond
+    shown |= {"tool_description_too_long"}
     assert shown == set(REMEDIES)
 
 
@@ -386,6 +387,123 @@ def tool(name: Any, description: str = "") -> Message:
 )
 def test_tools(tools: Any, expected: set[str]) -> None:
     assert codes(check([USER], tools=tools)) == expected
+
+
+LATE = {"defer_loading": True}
+FLAT: Message = {"type": "function", "name": "a", "parameters": {}, "strict": None}
+CLAUDE = {"name": "a", "input_schema": {"type": "object"}}
+SEARCH = {"type": "tool_search_tool_bm25_20251119", "name": "tool_search_tool_bm25"}
+HOSTED = {"type": "tool_search"}
+OWN = {"type": "tool_search", "execution": "client", "parameters": {"type": "object"}}
+
+
+def allow(*names: str, mode: str = "auto") -> Message:
+    return {"type": "allowed_tools", "mode": mode, "tools": [{"type": "function", "name": name} for name in names]}
+
+
+def allow_chat(*names: str) -> Message:
+    functions = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": functions}}
+
+
+def referred(name: Any) -> list[Message]:
+    block = {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "tool_reference", "tool_name": name}]}
+    return [USER, used(use()), *user([block])]
+
+
+def searched(name: str) -> list[Message]:
+    found = {
+        "type": "tool_search_tool_search_result",
+        "tool_references": [{"type": "tool_reference", "tool_name": name}],
+    }
+    result = {"type": "tool_search_tool_result", "tool_use_id": "s1", "content": found}
+    asks = {"type": "server_tool_use", "id": "s1", "name": "tool_search_tool_bm25", "input": {"query": "q"}}
+    return [USER, used(asks, result), USER]
+
+
+ASKS: Message = {"type": "tool_search_call", "call_id": "s1", "execution": "client", "arguments": {"query": "q"}}
+FOUND: Message = {"type": "tool_search_output", "call_id": "s1", "execution": "client", "tools": [{**FLAT, **LATE}]}
+SERVED = [{**ASKS, "execution": "server", "call_id": None}, {**FOUND, "execution": "server", "call_id": None}]
+
+OFFERS: list[tuple[str, list[Message], Any, Any, set[str]]] = [
+    ("openai-chat", [USER], [tool("a"), tool("b")], allow_chat("a"), set()),
+    ("openai-chat", [USER], [tool("a")], allow_chat("a", "gone"), {"bad_tool_choice"}),
+    ("openai-chat", [USER], [tool("a")], allow("a"), {"bad_tool_choice"}),  # the form of the Responses API
+    ("openai-chat", [USER], [tool("a")], {"type": "function", "function": {"name": "gone"}}, {"bad_tool_choice"}),
+    ("openai-chat", [USER], [tool("a")], "required", set()),
+    ("openai-chat", [USER], [tool("a")], "sometimes", {"bad_tool_choice"}),
+    ("openai-chat", [USER], [{**tool("a"), **LATE}], None, {"deferral_not_supported"}),
+    ("openai-responses", [USER], [FLAT], allow("a", mode="required"), set()),
+    ("openai-responses", [USER], [FLAT], allow("gone"), {"bad_tool_choice"}),
+    ("openai-responses", [USER], [FLAT], allow("a", mode="any"), {"bad_tool_choice"}),
+    ("openai-responses", [USER], [FLAT], allow(), {"bad_tool_choice"}),
+    ("openai-responses", [USER], [{**FLAT, **LATE}, HOSTED], None, set()),
+    ("openai-responses", [USER], [{**FLAT, **LATE}], None, {"deferred_without_search"}),
+    ("openai-responses", [USER], [FLAT, HOSTED], None, {"search_without_deferred"}),
+    ("openai-responses", [USER], [OWN], None, set()),
+    ("openai-responses", [USER, ASKS, FOUND], [OWN], None, set()),
+    ("openai-responses", [USER, ASKS], [OWN], None, {"unanswered_tool_call"}),
+    ("openai-responses", [USER, FOUND], [OWN], None, {"orphan_tool_result"}),
+    ("openai-responses", [USER, ASKS, {**FOUND, "tools": None}], [OWN], None, {"bad_item"}),
+    ("openai-responses", [USER, *SERVED], [{**FLAT, **LATE}, HOSTED], None, set()),
+    ("anthropic", [USER], [{**CLAUDE, **LATE}, SEARCH], None, set()),
+    ("anthropic", [USER], [{**CLAUDE, **LATE}], None, {"all_tools_deferred"}),
+    ("anthropic", [USER], [{**CLAUDE, **LATE, **MARK}, SEARCH], None, {"cache_control_not_allowed"}),
+    ("anthropic", [USER], [CLAUDE], {"type": "tool", "name": "a"}, set()),
+    ("anthropic", [USER], [CLAUDE], {"type": "tool", "name": "gone"}, {"bad_tool_choice"}),
+    ("anthropic", [USER], [CLAUDE], allow("a"), {"bad_tool_choice"}),
+    ("anthropic", referred("a"), [{**CLAUDE, **LATE}, SEARCH], None, set()),
+    ("anthropic", referred("gone"), [CLAUDE], None, {"unknown_tool_reference"}),
+    ("anthropic", referred("gone"), None, None, set()),  # the tools are not known
+    ("anthropic", referred(None), [CLAUDE], None, {"bad_part"}),
+    ("anthropic", searched("a"), [{**CLAUDE, **LATE}, SEARCH], None, set()),
+    ("anthropic", searched("gone"), [{**CLAUDE, **LATE}, SEARCH], None, {"unknown_tool_reference"}),
+    ("anthropic", [USER], [CLAUDE, CLAUDE], None, {"duplicate_tool_name"}),
+    ("gemini", [GO], [{"functionDeclarations": [{"name": "a.b"}, {"name": "c"}]}], None, set()),
+    ("gemini", [GO], [{"functionDeclarations": [{"name": "a"}]}, {"functionDeclarations": [{"name": "a"}]}], None,
+     {"duplicate_tool_name"}),
+    ("gemini", [GO], [{"function_declarations": [{"name": "a b"}]}, {"googleSearch": {}}], None, {"bad_tool_name"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("provider", "messages", "tools", "choice", "expected"), OFFERS)
+def test_offers(provider: str, messages: Any, tools: Any, choice: Any, expected: set[str]) -> None:
+    assert codes(check(messages, provider, tools=tools, tool_choice=choice)) == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_broken_choice_never_raises(name: str) -> None:
+    for choice in [5, [], {}, {"type": 5}, {"type": "allowed_tools", "tools": 5}, Hostile(), loop()]:
+        found = codes(check([GO if name == "gemini" else USER], name, tools=[FLAT], tool_choice=choice))
+        assert bool(found) == (name != "gemini")
+
+
+def test_equal_names_are_refused_by_both_places() -> None:
+    tools = [tool("mail", "Find mail."), tool("other"), {"name": "mail", "input_schema": {}, "description": "Send."}]
+    with pytest.raises(ConfigError, match=r"tools\[0\] \('Find mail\.'\) and tools\[2\] \('Send\.'\).*'mail'"):
+        offerable(tools)
+    offerable(tools[:2])
+
+
+@pytest.mark.parametrize(
+    ("provider", "name", "fits"),
+    [
+        ("openai-chat", "a.b", False),
+        ("openai-chat", "a" * 65, False),
+        ("anthropic", "a" * 65, True),
+        ("anthropic", "a" * 129, False),
+        ("gemini", "a.b", True),
+        ("gemini", "1a", False),
+        (None, "a.b", True),  # who serves it is not known
+        ("anthropic", "", True),  # a provider's own tool
+    ],
+)
+def test_a_name_is_refused_where_its_provider_would(provider: Any, name: str, fits: bool) -> None:
+    if fits:
+        offerable([tool(name)], provider)
+        return
+    with pytest.raises(ConfigError, match="rename it"):
+        offerable([tool(name)], provider)
 
 
 def test_server_history_allows_outputs_of_calls_not_shown() -> None:

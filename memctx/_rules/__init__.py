@@ -19,6 +19,7 @@ class Options:
     tools: Any = None
     server_history: bool = False
     prefill: bool = True
+    tool_choice: Any = None
 
     def filled_from(self, view: Any) -> Options:
         """The same, with tools and system text taken from a view where none were given."""
@@ -88,11 +89,17 @@ REMEDIES: dict[str, str] = {
     "compaction_block_misplaced": "make the compaction block the first block of the conversation",
     "empty_compaction": "send the compaction block as it came; null marks a failed one",
     "too_many_cache_breakpoints": "keep at most 4 cache_control marks over tools, system and messages",
-    "cache_control_not_allowed": "move the mark to a block that is not thinking",
+    "cache_control_not_allowed": "move the mark to a block or tool that may carry one: not thinking, not a deferred tool",
     # tools and system
     "bad_system": "make system a string or a list of text blocks",
     "bad_tool": "send each tool as an object with a name",
     "too_many_tools": "offer at most 128 tools",
     "duplicate_tool_name": "give every tool its own name",
+    "bad_tool_choice": "name only tools on offer, in the form the provider knows",
+    "deferral_not_supported": "offer the tool at once, or use the Responses API",
+    "deferred_without_search": "add a tool of type tool_search, or defer no tool",
+    "search_without_deferred": "leave tool_search out where no tool is deferred",
+    "all_tools_deferred": "leave at least one tool, such as the search, undeferred",
+    "unknown_tool_reference": "keep the tool among the tools of the request, or drop the step that refers to it",
     "tool_description_too_long": "cut the description to 1,024 characters",
 }

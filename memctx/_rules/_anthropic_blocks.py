@@ -23,6 +23,7 @@ BY_ROLE = {
     | SERVER_BLOCKS
     | {"thinking", "redacted_thinking", "tool_use", "compaction"},
     "system": {"text", "tool_addition", "tool_removal"},
+    "result": RESULT_PARTS,
 }
 
 
@@ -44,6 +45,13 @@ def block_problem(kind: str, block: dict[str, Any], role: str) -> Problem:
         return "bad_part", f"not allowed in a {role} message"
     look = LOOK.get(kind)
     return NONE if look is None else look(block)
+
+
+def references(block: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tools that the provider's own tool search has loaded with this block."""
+    content = dict_of(block.get("content")) if block.get("type") == "tool_search_tool_result" else None
+    found = list_of((content or {}).get("tool_references")) or []
+    return [item for raw in found if (item := dict_of(raw)) is not None]
 
 
 def _text(block: dict[str, Any]) -> Problem:
@@ -100,6 +108,11 @@ def _search_result(block: dict[str, Any]) -> Problem:
     return NONE if good else ("bad_part", "needs source, title and a list of text blocks")
 
 
+def _tool_reference(block: dict[str, Any]) -> Problem:
+    name = block.get("tool_name")
+    return NONE if text_of(name) else ("bad_part", f"tool_name is {shown(name)}")
+
+
 LOOK: dict[str, Callable[[dict[str, Any]], Problem]] = {
     "text": _text,
     "image": _source,
@@ -107,6 +120,7 @@ LOOK: dict[str, Callable[[dict[str, Any]], Problem]] = {
     "thinking": _thinking,
     "redacted_thinking": _redacted,
     "tool_use": _tool_use,
+    "tool_reference": _tool_reference,
     "compaction": _compaction,
     "search_result": _search_result,
 }

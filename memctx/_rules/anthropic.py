@@ -12,7 +12,9 @@ from memctx._rules._anthropic_blocks import (
     block_problem,
     count_marks,
     is_server_block,
+    references,
 )
+from memctx._rules._choice import check_anthropic_choice, check_anthropic_deferral, named
 from memctx._rules._tools import check_each, check_name
 from memctx._rules._values import dict_of, each, flaw, list_of, parts_of, scan, shown, text_of
 
@@ -33,6 +35,8 @@ def check(items: list[Any], report: Report, options: Options) -> None:
     state = State(report, options, last=len(items) - 1)
     _system(options.system, report, state)
     check_each(options.tools, report, lambda tool, position, _: _tool(tool, report, state))
+    check_anthropic_deferral(options, report)
+    check_anthropic_choice(options, report)
     each(items, report, lambda raw, index: _message(raw, index, report, state))
     state.close()
     if items and "user" not in state.roles and not state.compactions:
@@ -44,12 +48,13 @@ def check(items: list[Any], report: Report, options: Options) -> None:
 class State:
     """What one message has to know of those before it."""
 
-    __slots__ = ("at", "compactions", "last", "marks", "open", "options", "report", "roles", "seen")
+    __slots__ = ("at", "compactions", "last", "marks", "offered", "open", "options", "report", "roles", "seen")
 
     def __init__(self, report: Report, options: Options, last: int) -> None:
         self.report = report
         self.options = options
         self.last = last
+        self.offered = named(options.tools) if options.tools is not None else None
         self.open: set[str] = set()  # tool_use ids of the message before
         self.at = -1
         self.seen: set[str] = set()  # every tool_use id so far
@@ -149,6 +154,8 @@ def _all_blocks(
         if rule:
             report.add(rule, index, f"content[{position}] of type {shown(kind)}: {problem}")
         state.marks += count_marks(block)
+        for reference in references(block):
+            _reference(reference, index, report, state)
         if kind == "compaction" and block.get("content") is not None:
             _compaction(position, index, report, state)
 
@@ -196,12 +203,20 @@ def _result_content(block: dict[str, Any], index: int, report: Report, state: St
         if kind not in RESULT_PARTS:
             report.add("bad_part", index, f"tool_result content[{position}] may not be of type {shown(kind)}")
             continue
-        rule, problem = block_problem(kind, part, "user")
+        rule, problem = block_problem(kind, part, "result")
         if rule:
             report.add(rule, index, f"tool_result content[{position}] of type {shown(kind)}: {problem}")
         state.marks += count_marks(part)
+        _reference(part, index, report, state)
     if block.get("is_error") is True and not (parts or text_of(content)):
         report.add("empty_error_result", index, "a tool_result with is_error has no content")
+
+
+def _reference(part: dict[str, Any], index: int, report: Report, state: State) -> None:
+    """A tool that a search has loaded must stand among the tools, as long as the reference is shown."""
+    name = text_of(part.get("tool_name"))
+    if part.get("type") == "tool_reference" and name and state.offered is not None and name not in state.offered:
+        report.add("unknown_tool_reference", index, f"tool_reference names {shown(name)}, which is not offered")
 
 
 def _assistant(text: str | None, blocks: list[Block], index: int, report: Report, state: State) -> None:

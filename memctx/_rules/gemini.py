@@ -25,6 +25,7 @@ SNAKE = {
     "tool_call": "toolCall",
     "tool_response": "toolResponse",
 }
+DECLARATIONS = ("functionDeclarations", "function_declarations")
 DATA = {"text", *SNAKE.values()} - {"thoughtSignature"}
 
 Call = tuple[str | None, str | None]  # name, id
@@ -42,7 +43,21 @@ def check(items: list[Any], report: Report, options: Options) -> None:
     state.close()
     if items and state.role == "model" and not options.prefill:
         report.add("prefill_not_supported", len(items) - 1, "the last turn is a model turn")
-    check_each(options.tools, report, lambda tool, position, _: None)
+    check_each(_declared(options.tools), report, lambda tool, position, _: _declaration(tool, report))
+
+
+def _declared(tools: Any) -> Any:
+    """The functions in Gemini's lists of declarations, and any other tool as it is."""
+    found: list[Any] = []
+    for raw in list_of(tools) or ():
+        tool = dict_of(raw) if issubclass(type(raw), dict) else None
+        many = [list_of(tool.get(key)) for key in DECLARATIONS] if tool is not None else []
+        found += next((items for items in many if items is not None), [raw])
+    return found if list_of(tools) is not None else tools
+
+
+def _declaration(tool: dict[str, Any], report: Report) -> str | None:
+    return check_name(tool["name"], -1, report, TOOL_NAME) if "name" in tool else None
 
 
 class State:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from memctx._rules import Options, Report
+from memctx._rules._choice import check_chat_deferral, check_choice
 from memctx._rules._tools import MAX_TOOLS, check_each, check_name, openai_chat_tool
 from memctx._rules._values import dict_of, each, list_of, parts_of, scan, shown, text_of
 
@@ -25,6 +26,8 @@ def check(items: list[Any], report: Report, options: Options) -> None:
     each(items, report, lambda raw, index: _message(raw, index, report, pairs))
     pairs.close()
     check_each(options.tools, report, openai_chat_tool, MAX_TOOLS)
+    check_chat_deferral(options, report)
+    check_choice(options, report, wrapped=True)
 
 
 class Pairs:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from memctx._rules import Options, Report
+from memctx._rules._choice import check_choice, check_responses_deferral
 from memctx._rules._tools import MAX_TOOLS, check_each, check_name, openai_tool
 from memctx._rules._values import dict_of, each, list_of, parts_of, scan, shown, text_of
 
@@ -24,7 +25,8 @@ OUTPUT_OF = {
     "shell_call": "shell_call_output",
     "apply_patch_call": "apply_patch_call_output",
 }
-CALL_OF = {output: call for call, output in OUTPUT_OF.items()}
+ANSWERS = {**OUTPUT_OF, "tool_search_call": "tool_search_output"}  # a search is a call only where the host runs it
+CALL_OF = {output: call for call, output in ANSWERS.items()}
 
 # What the model itself wrote, so what a reasoning item may have been born with.
 BORN_BY_MODEL = {
@@ -59,6 +61,8 @@ def check(items: list[Any], report: Report, options: Options) -> None:
     each(items, report, lambda raw, index: _item(raw, index, report, state))
     state.close()
     check_each(options.tools, report, openai_tool, MAX_TOOLS)
+    check_responses_deferral(options, report)
+    check_choice(options, report, wrapped=False)
 
 
 class State:
@@ -99,7 +103,7 @@ class State:
         self.follow(by_model=False)
         for key, index in self.calls.items():
             if key not in self.answered:
-                text = f"no {OUTPUT_OF[key[0]]} with call_id {shown(key[1])} follows this call"
+                text = f"no {ANSWERS[key[0]]} with call_id {shown(key[1])} follows this call"
                 self.report.add("unanswered_tool_call", index, text)
 
 
@@ -210,6 +214,14 @@ def _output(item: dict[str, Any], kind: str, index: int, report: Report, state: 
         _content(item.get("output"), PARTS["output"], "output", index, report)
 
 
+def _search(item: dict[str, Any], kind: str, index: int, report: Report, state: State) -> None:
+    """A tool search that the host runs; the provider's own comes and goes as it is."""
+    if item.get("execution") == "client":
+        (_call if kind in ANSWERS else _output)(item, kind, index, report, state)
+    if kind in CALL_OF and list_of(item.get("tools")) is None:
+        report.add("bad_item", index, f"tool_search_output needs a list of tools, not {shown(item.get('tools'))}")
+
+
 def _reasoning(item: dict[str, Any], kind: str, index: int, report: Report, state: State) -> None:
     state.reasoning = index
     if list_of(item.get("summary")) is None:
@@ -234,4 +246,5 @@ HANDLERS: dict[str, Callable[[dict[str, Any], str, int, Report, State], None]] =
     "compaction": _compaction,
     **dict.fromkeys(OUTPUT_OF, _call),
     **dict.fromkeys(CALL_OF, _output),
+    **dict.fromkeys(("tool_search_call", "tool_search_output"), _search),
 }
