@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Words = NDArray[np.int32]
 
 _WORD = re.compile(r"[^\W\d_]+|\d+")
-_BUCKETS = 1 << 20  # words are told apart by their hash
+_BUCKETS = 1 << 18  # words are told apart by their hash
 _MOST = 256  # different words kept of a text
 
 
@@ -35,4 +35,7 @@ def shared(query: Words, rows: Sequence[Words]) -> NDArray[np.float64]:
     marked[query] = True
     common = np.concatenate([[0], np.cumsum(marked[np.concatenate(rows)])])
     ends = np.cumsum(lengths)
-    return (common[ends] - common[ends - lengths]) / np.sqrt(np.maximum(lengths, 1) * len(query))
+    cosines: NDArray[np.float64] = (common[ends] - common[ends - lengths]) / np.sqrt(
+        np.maximum(lengths, 1) * len(query)
+    )
+    return cosines
