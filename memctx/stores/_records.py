@@ -60,13 +60,28 @@ def write(
     for draft, vector in zip(drafts, vectors, strict=True):
         if draft.same not in known or draft.supersedes is not None:
             fresh.setdefault(draft.same, (draft, vector))
-    new = _insert(conn, place, [draft for draft, _ in fresh.values()], now)
-    _index(conn, place.scope, "add", [each.id for each in new], embedder, [vector for _, vector in fresh.values()])
+    new = put(
+        conn, place, [draft for draft, _ in fresh.values()], [vector for _, vector in fresh.values()], embedder, now
+    )
     log(conn, place, "repeat", [known[draft.same].id for draft in drafts if draft.same not in fresh], now)
     for (draft, _), made_now in zip(fresh.values(), new, strict=True):
         _take_places(conn, place, draft, made_now, now)
     both = {**known, **dict(zip(fresh, new, strict=True))}
     return [both[draft.same] for draft in drafts]
+
+
+def put(
+    conn: Connection, place: Place, drafts: Sequence[Draft], vectors: Sequence[bytes], embedder: str, now: float
+) -> list[Record]:
+    """Insert records with their vectors, whatever is there already."""
+    new = _insert(conn, place, drafts, now)
+    _index(conn, place.scope, "add", [each.id for each in new], embedder, vectors)
+    return new
+
+
+def tell(conn: Connection, scope: str, ids: Sequence[int]) -> None:
+    """Have every process read these records again."""
+    _index(conn, scope, "add", ids, "", ())
 
 
 def _repeated(conn: Connection, place: Place, drafts: Sequence[Draft], now: float) -> dict[Same, Record]:
@@ -153,6 +168,8 @@ def end(
     conn.execute(update(record).where(mine).values(**changed))
     who = {"scope": place.scope, "thread": place.thread, "checkpoint": place.checkpoint}
     conn.execute(insert(ending).values(record=old.id, until=until, by=by, **who))
+    if old.kind == "experience":
+        tell(conn, place.scope, [old.id])
     log(conn, place, op, [old.id], now, was=old.text, why=why)
 
 
@@ -164,6 +181,7 @@ def use(conn: Connection, place: Place, ids: Sequence[int], outcome: float | Non
     for start in range(0, len(ids), CHUNK):
         mine = and_(record.c.scope == place.scope, record.c.id.in_(ids[start : start + CHUNK]))
         conn.execute(update(record).where(mine).values(**counted))
+        tell(conn, place.scope, list(conn.scalars(select(record.c.id).where(mine, record.c.kind == "experience"))))
 
 
 def remove(conn: Connection, place: Place, ids: Iterable[int]) -> int:
