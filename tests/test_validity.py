@@ -736,9 +736,9 @@ RESULT_WORDS = ("'role': 'tool'", "function_call_output", "'tool_result'", "func
 def seconds(messages: list[Message], name: str) -> float:
     best = float("inf")
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         check(messages, name)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     return best
 
 

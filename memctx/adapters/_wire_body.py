@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from memctx.adapters._wire_tools import delivered
 from memctx.view import View
 
 Json = dict[str, Any]
@@ -86,13 +86,15 @@ def read(service: Service, content: bytes) -> Ask | None:
 
 
 def write(ask: Ask, view: View, ttl: str = "") -> bytes | None:
-    """The body with the view in it, or None where the view changes nothing: the host's own bytes are then sent."""
+    """The body with the view in it, or None where the view changes nothing: the host's own bytes are then sent.
+
+    Raises `ConfigError` for tools that the service refuses.
+    """
     changes: Json = {}
     messages = [item.plain() if isinstance(item, _Item) else item for item in view.messages]
     if messages != [item.plain() if isinstance(item, _Item) else item for item in ask.messages]:
         changes[HISTORY[ask.service]] = messages
-    if view.tools != ask.tools and _keeps_chosen(ask, view.tools or []):
-        changes["tools"] = view.tools or None
+    changes.update(delivered(ask.service, ask.body, view))
     if SYSTEM[ask.service] and view.system != ask.system:
         changes[SYSTEM[ask.service]] = view.system
     body = {**ask.body, **changes}
@@ -109,25 +111,6 @@ def encode(body: Json) -> bytes:
         return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
         return json.dumps(body, separators=(",", ":")).encode()
-
-
-def _keeps_chosen(ask: Ask, tools: list[Any]) -> bool:
-    """Whether every tool that `tool_choice` names is still offered; if not, the request would be refused."""
-    offered = set(_names(tools))
-    known = set(_names(ask.tools or []))
-    return all(name in offered for name in _names(ask.body.get("tool_choice")) if name in known)
-
-
-def _names(value: Any) -> Iterator[str]:
-    """The tool names in a list of tools or in a `tool_choice`; schemas are not searched."""
-    if isinstance(value, list):
-        for item in value:
-            yield from _names(item)
-    elif isinstance(value, dict):
-        if isinstance(value.get("name"), str):
-            yield value["name"]
-        for key in ("function", "custom", "tools", "allowed_tools"):
-            yield from _names(value.get(key))
 
 
 # Cache marks (Anthropic) -------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@
     client = OpenAI(http_client=httpx2.Client(transport=Transport(session)))
     client = AsyncAnthropic(http_client=httpx2.AsyncClient(transport=AsyncTransport(session)))
 
-The request's history is replaced by the session's view; every other field is sent as it came. The answer's bytes pass
+The request's history and tools are replaced by those of the session's view; every other field is sent as it came. The answer's bytes pass
 untouched, streams included; usage is read on the side. Requests without a history, and errors, pass as they are.
 
 A view that cannot be made (`BudgetError`, `InvalidMessage`, ...) leaves the SDK's call as itself, without a retry. Any
@@ -182,10 +182,11 @@ def _exchange(source: Source, request: httpx2.Request) -> Generator[_Step, Any, 
         return response, Ear(_Biller(viewer), service, response) if response.is_success else None
     try:
         view = yield _See(viewer, ask)
+        content = wire.write(ask, view, _ttl(viewer))
     except MemctxError as error:
         _make_passable(error)
         raise
-    response = yield _Send(_rebuilt(request, wire.write(ask, view, _ttl(viewer))))
+    response = yield _Send(_rebuilt(request, content))
     if response.status_code == 400 and hasattr(viewer, "shrink"):
         response = yield from _again(viewer, ask, view, request, response)
     return response, Ear(viewer, service, response) if response.is_success else None
