@@ -47,9 +47,10 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A data set: its files, the normal form of its actions, and from which outcome on a run ended well."""
+    """A data set: how its files begin, the normal form of its actions, and from which outcome on a run ended well."""
 
     name: str
+    files: tuple[str, ...]
     form: Callable[[str], str]
     well: float = 0.5
 
@@ -60,18 +61,21 @@ def _tool(text: str) -> str:
 
 
 KINDS = (
-    Kind("intercode_sql", sql, well=1.0),
-    Kind("intercode_bash", shell, well=1.0),
-    Kind("alfworld", household),
-    *(Kind(f"tau1_{domain}", _tool) for domain in ("airline", "retail")),
-    *(Kind(f"tau2_{domain}", _tool) for domain in ("airline", "retail", "telecom")),
+    Kind("intercode_sql", ("intercode_sql",), sql, well=1.0),
+    Kind("intercode_bash", ("intercode_bash",), shell, well=1.0),
+    Kind("alfworld", ("alfworld",), household),
+    *(
+        Kind(f"tau_{domain}", (f"tau1_{domain}", f"tau2_{domain}"), _tool)
+        for domain in ("airline", "retail", "telecom")
+    ),
 )
 
 
 def stories(folder: Path, kind: Kind) -> list[Story]:
     """The runs of a kind below `folder` (or its `trajectories`) whose outcome is known and that took an action."""
     inside = folder / "trajectories"
-    paths = sorted((inside if inside.is_dir() else folder).glob(f"{kind.name}*.jsonl*"))
+    held = sorted((inside if inside.is_dir() else folder).glob("*.jsonl*"))
+    paths = [path for path in held if path.name.startswith(kind.files)]
     found = [story for path in paths for story in _of_file(path, kind)]
     return [story for story in found if story.steps]
 

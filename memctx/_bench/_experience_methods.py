@@ -1,0 +1,189 @@
+"""Ways to name three next actions from the experience of earlier runs.
+
+All know the same runs, all vote alike, and all bind a vote in the same way: where an example did the same as just before, the
+vote is for what the present run did just before. They differ in which examples they ask, and that is the question.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import exp
+from typing import TYPE_CHECKING, Protocol
+
+from memctx._bench._experience_runs import Step, Story
+
+if TYPE_CHECKING:
+    from memctx.experience import Library
+    from memctx.memory import Memory
+
+SUGGESTED = 3  # actions a method may name
+ASKED = 30  # examples that vote
+AHEAD = 1  # the n-th example has the weight 1 / (n + AHEAD), n from 1
+AGAIN = "(again)"  # what an example did is what it had done just before
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """What a run that ended well did at a step."""
+
+    at: int
+    step: Step
+
+    @property
+    def vote(self) -> str:
+        return AGAIN if self.step.form == self.step.before else self.step.form
+
+
+class Method(Protocol):
+    """One data set under one method."""
+
+    def learn(self, story: Story) -> None:
+        """A run has ended well, and the host has said so."""
+        ...
+
+    def suggest(self, story: Story, at: int) -> list[str]:
+        """Forms of the next action, best first, from what came before step `at` of the run."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def bound(votes: Iterable[tuple[str, float]], present: Step) -> list[str]:
+    """The three forms with most votes; equal ones in the order they came."""
+    total: dict[str, float] = defaultdict(float)
+    for form, weight in votes:
+        total[present.before if form == AGAIN else form] += weight
+    total.pop("", None)
+    return sorted(total, key=lambda form: -total[form])[:SUGGESTED]
+
+
+class Counts:
+    """How often each action was taken after what `key` says, with the counts over all where that is too little."""
+
+    def __init__(self, key: Callable[[int, Step], object]) -> None:
+        self._key = key
+        self._every: Counter[str] = Counter()
+        self._after: defaultdict[object, Counter[str]] = defaultdict(Counter)
+
+    def learn(self, story: Story) -> None:
+        for at, step in enumerate(story.steps):
+            vote = Example(at, step).vote
+            self._every[vote] += 1
+            self._after[self._key(at, step)][vote] += 1
+
+    def suggest(self, story: Story, at: int) -> list[str]:
+        step = story.steps[at]
+        there = self._after.get(self._key(at, step), Counter())
+        all_of_them = max(self._every.total(), 1)
+        votes = [(form, float(n)) for form, n in there.items()]
+        return bound([*votes, *((form, n / all_of_them) for form, n in self._every.items())], step)
+
+    def close(self) -> None:
+        pass
+
+
+class Retrieving:
+    """A `Library` of memctx in memory, that holds each step of the runs as an example. Subclasses say what they ask it."""
+
+    def __init__(self) -> None:
+        from memctx.experience import Library
+        from memctx.memory import Memory
+
+        self._memory: Memory = Memory()
+        self._library: Library = Library(self._memory.at("bench"))
+        self._examples: dict[str, Example] = {}
+
+    def learn(self, story: Story) -> None:
+        from memctx.experience import Experience
+
+        items = []
+        for at, step in enumerate(story.steps):
+            name = f"{story.id}#{at}"
+            self._examples[name] = Example(at, step)
+            items.append(Experience(step.action, "example", story.asked, step.situation, evidence=(name,)))
+        self._library.admit(items, writer="bench", outcome=story.outcome)
+
+    def suggest(self, story: Story, at: int) -> list[str]:
+        return bound(((example.vote, weight) for example, weight in self.ask(story, at)), story.steps[at])
+
+    def ask(self, story: Story, at: int) -> list[tuple[Example, float]]:
+        """The examples that vote, with their weights."""
+        raise NotImplementedError
+
+    def found(self, observation: str, task: str) -> list[Example]:
+        """The examples that the library gives, best first."""
+        found = self._library.retrieve(observation, task, ASKED)
+        return [self._examples[each.experience.evidence[0]] for each in found]
+
+    def close(self) -> None:
+        self._memory.close()
+
+
+class Task(Retrieving):
+    """Retrieved once a run, by the task; of these examples the ones nearest in position weigh most, as one follows a plan."""
+
+    def __init__(self, placed: bool = True) -> None:
+        super().__init__()
+        self._placed = placed
+        self._of: tuple[str, list[Example]] = ("", [])
+
+    def ask(self, story: Story, at: int) -> list[tuple[Example, float]]:
+        if self._of[0] != story.id:
+            self._of = (story.id, self.found("", story.asked))
+        away = [abs(example.at - at) if self._placed else 0 for example in self._of[1]]
+        weighed = zip(ranked(self._of[1]), away, strict=True)
+        return [(example, weight * exp(-steps)) for (example, weight), steps in weighed]
+
+
+class AtStep(Retrieving):
+    """Retrieved at every step, by what the agent did last, what came back, and the task; or by a part of that."""
+
+    def __init__(self, did: bool = True, saw: bool = True, task: bool = True) -> None:
+        super().__init__()
+        self._did, self._saw, self._task = did, saw, task
+
+    def ask(self, story: Story, at: int) -> list[tuple[Example, float]]:
+        step = story.steps[at]
+        situation = Step(step.did if self._did else "", step.saw if self._saw else "", "", "", "").situation
+        return ranked(self.found(situation, story.asked if self._task else ""))
+
+
+class Slea:
+    """The default of SLEA-RL's release (see arXiv 2603.18079): sorted by stored score, whatever was observed."""
+
+    def __init__(self) -> None:
+        self._stored: list[tuple[float, Example]] = []
+
+    def learn(self, story: Story) -> None:
+        self._stored += [(story.outcome, Example(at, step)) for at, step in enumerate(story.steps)]
+        self._stored.sort(key=lambda each: -each[0])
+
+    def suggest(self, story: Story, at: int) -> list[str]:
+        votes = ranked([example for _, example in self._stored[:ASKED]])
+        return bound(((example.vote, weight) for example, weight in votes), story.steps[at])
+
+    def close(self) -> None:
+        pass
+
+
+def ranked(examples: Sequence[Example]) -> list[tuple[Example, float]]:
+    """Each with the weight of its rank."""
+    return [(example, 1 / (rank + AHEAD)) for rank, example in enumerate(examples, 1)]
+
+
+METHODS: dict[str, Callable[[], Method]] = {
+    "none": lambda: Counts(lambda at, step: None),
+    "position": lambda: Counts(lambda at, step: at),
+    "previous": lambda: Counts(lambda at, step: step.before),
+    "slea": Slea,
+    "task": Task,
+    "task-unordered": lambda: Task(placed=False),
+    "step": AtStep,
+    "step-no-task": lambda: AtStep(task=False),
+    "step-no-action": lambda: AtStep(did=False),
+    "step-no-observation": lambda: AtStep(saw=False),
+    "step-online": AtStep,
+}
+ONLINE = {"step-online"}  # learn from the runs they are tested on, each after it ended

@@ -1,0 +1,72 @@
+"""Next-action prediction: at each step of a run that ended well, is its next action among three suggested ones?
+
+The library holds what runs on other tasks did, those of them that ended well by the outcome their record states. Runs that ended
+badly are neither learned from nor predicted: what they did next is no advice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from memctx._bench._experience_methods import METHODS, ONLINE, Method
+from memctx._bench._experience_runs import KINDS, Story, chosen, split
+from memctx.errors import ConfigError
+
+Watch = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One method on one data set: the share of the `n` steps whose action is among the three."""
+
+    dataset: str
+    method: str
+    hit3: float
+    n: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def bench(train: Path, test: Path, methods: Sequence[str] = (), watch: Watch | None = None) -> Iterator[Line]:
+    """Every method on every data set that is in both folders, a line each. Raises `ConfigError`.
+
+    No task of the test part is learned from; one folder given twice is split inside by a hash of the task, a third tested.
+    """
+    names = chosen(methods, list(METHODS))
+    some = False
+    for kind in KINDS:
+        known, asked = ([s for s in part if s.outcome >= kind.well] for part in split(train, test, kind))
+        if not known or not asked:
+            continue
+        some = True
+        for name in names:
+            hits = [hit for run in outcomes(name, known, asked, _told(watch, f"{kind.name} {name}")) for hit in run]
+            yield Line(kind.name, name, round(sum(hits) / len(hits), 4), len(hits))
+    if not some:
+        raise ConfigError(f"no runs of {', '.join(kind.name for kind in KINDS)} in {train} and {test}", field="train")
+
+
+def outcomes(
+    name: str, known: Sequence[Story], asked: Sequence[Story], watch: Callable[[int, int], None] | None = None
+) -> Iterator[list[bool]]:
+    """For each run of `asked`, for each step: whether the method named its action."""
+    method: Method = METHODS[name]()
+    try:
+        for story in known:
+            method.learn(story)
+        for number, story in enumerate(asked):
+            yield [step.form in method.suggest(story, at) for at, step in enumerate(story.steps)]
+            if name in ONLINE:
+                method.learn(story)
+            if watch:
+                watch(number + 1, len(asked))
+    finally:
+        method.close()
+
+
+def _told(watch: Watch | None, what: str) -> Callable[[int, int], None] | None:
+    return None if watch is None else lambda done, total: watch(what, done, total)
