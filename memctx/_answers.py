@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from memctx.effects import Embed, Forget, Recall, Remember, Stored
+from memctx.effects import Embed, Forget, Graph, Recall, Remember, Stored
 from memctx.errors import ConfigError
 from memctx.records import Hit
 
@@ -51,7 +51,12 @@ def answers(memory: Scoped) -> Answers:
     def stored(effect: Stored) -> Any:
         return getattr(store, effect.method)(*at, *effect.args)
 
-    return {Embed: embed, Recall: recall, Remember: remember, Forget: forget, Stored: stored}
+    def graph(effect: Graph) -> Any:
+        from memctx.graphs._saved import shared
+
+        return shared(memory, effect.name)
+
+    return {Embed: embed, Recall: recall, Remember: remember, Forget: forget, Stored: stored, Graph: graph}
 
 
 def async_answers(memory: Scoped) -> Answers:
@@ -80,7 +85,12 @@ def async_answers(memory: Scoped) -> Answers:
     async def stored(effect: Stored) -> Any:
         return await getattr(store, f"a{effect.method}")(*at, *effect.args)
 
-    return {Embed: embed, Recall: recall, Remember: remember, Forget: forget, Stored: stored}
+    async def graph(effect: Graph) -> Any:
+        from memctx.graphs._saved import ashared
+
+        return await ashared(memory, effect.name)
+
+    return {Embed: embed, Recall: recall, Remember: remember, Forget: forget, Stored: stored, Graph: graph}
 
 
 def _wanted(effect: Recall) -> dict[str, Any]:

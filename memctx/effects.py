@@ -85,7 +85,14 @@ class Stored:
     args: tuple[Any, ...] = ()
 
 
-Effect = Generate | Embed | Recall | Remember | Forget | Later | Stored
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Ask memory for the tool graph kept under `name`; the answer is a `ToolGraph`, for reading only, empty where there is none."""
+
+    name: str
+
+
+Effect = Generate | Embed | Recall | Remember | Forget | Later | Stored | Graph
 Asks = Generator[Effect, Any, Any]
 
 

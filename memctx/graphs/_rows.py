@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select
 
-from memctx.graphs.tool_graph import Edge, State
+from memctx.graphs._plain import edge_of, plain
+from memctx.graphs.tool_graph import Edge
 from memctx.stores._rows import inserting
 from memctx.stores._tables import document, item_vector
 
@@ -73,7 +74,7 @@ def edges(conn: Connection, place: Place, wanted: Iterable[Edge] | None = None) 
     else:
         names = sorted(map(place.row, wanted))
         rows = (row for some in _chunks(names) for row in conn.execute(query.where(document.c.name.in_(some))))
-    return {row.name: Kept(row.id, _edge(row.data)) for row in rows}
+    return {row.name: Kept(row.id, edge_of(row.data)) for row in rows}
 
 
 def vectors(conn: Connection, place: Place) -> dict[str, bytes]:
@@ -89,7 +90,7 @@ def write(conn: Connection, place: Place, changed: Sequence[Edge], made: Mapping
     """Keep these edges, new or in place of what is kept, and the vectors in `made`, by text, of states that have none."""
     ids: dict[str, int] = {}
     for some in _chunks(changed):
-        rows = [{**_row(place, EDGE, place.row(edge), now), "data": asdict(edge)} for edge in some]
+        rows = [{**_row(place, EDGE, place.row(edge), now), "data": plain(edge)} for edge in some]
         ids.update((row.name, row.id) for row in _put(conn, rows))
     paths = _paths(conn, place, ids.values())
     fresh, gone = [], list[tuple[int, str]]()
@@ -149,11 +150,6 @@ def _paths(conn: Connection, place: Place, ids: Collection[int]) -> dict[int, se
 
 def _row(place: Place, kind: str, name: str, now: float) -> dict[str, Any]:
     return {"scope": place.scope, "kind": kind, "name": name, "version": 1, "created": now, "updated": now}
-
-
-def _edge(data: Mapping[str, Any]) -> Edge:
-    states = tuple(State(**state) for state in data["states"])
-    return Edge(**{**data, "states": states, "past": tuple(data["past"])})
 
 
 def _digest(text: str) -> str:

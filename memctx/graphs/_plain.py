@@ -1,0 +1,25 @@
+"""An edge as data that JSON carries, and a tool's name as it may be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from memctx.graphs.tool_graph import Edge, State
+
+
+def plain(edge: Edge) -> dict[str, Any]:
+    """The edge as data that `edge_of` turns back."""
+    return asdict(edge)
+
+
+def edge_of(data: Mapping[str, Any]) -> Edge:
+    """The edge that `plain` wrote. Raises `KeyError`, `TypeError` for anything else."""
+    states = tuple(State(**state) for state in data["states"])
+    return Edge(**{**data, "states": states, "past": tuple(data["past"])})
+
+
+def label(tool: str) -> str:
+    """A tool's name as one printable line; START has one of its own."""
+    return (tool if tool.isprintable() else ascii(tool)[1:-1]) or "(start)"
