@@ -57,7 +57,9 @@ def _clip(
     visible = [
         (i, m) for i, step in enumerate(transcript.steps) if renderer.shown(i) for m in step.results if step.heads
     ]
-    sized = [(renderer.counter.text(renderer.text(m)), i, m) for i, m in visible if not protection.pinned(m)]
+    sized = [
+        (renderer.counter.text(renderer.text(m)), i, m) for i, m in visible if not (m.sealed or protection.pinned(m))
+    ]
     edits: list[Edit] = []
     for size, _, message in sorted(sized, key=lambda item: -item[0]):
         if excess <= 0 or size <= leave + 16:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from memctx._rules._values import dict_of
@@ -211,6 +211,11 @@ def arguments_object(text: str) -> Any:
     except (ValueError, RecursionError):
         value = None
     return value if isinstance(value, dict) else {"_raw": text}
+
+
+def loaded(names: Iterable[Any]) -> str:
+    """The text of a search's result that holds no text but the tools it has loaded: as `SearchTools` would say it."""
+    return json.dumps({"tools": [{"name": name} for name in names if isinstance(name, str)]}, ensure_ascii=False)
 
 
 def usable_name(name: str, limit: int) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from memctx._rules._anthropic_blocks import TOOL_ID, is_server_block
 from memctx.errors import InvalidMessage
-from memctx.formats import EMPTY, arguments_object, body, sound, usable_name, wire
+from memctx.formats import EMPTY, arguments_object, body, loaded, sound, usable_name, wire
 from memctx.formats._blocks import host_of, runs, split
 from memctx.messages import Message, Role, ToolCall
 
@@ -247,9 +247,12 @@ def _parts(raw: Any, index: int, blocks: list[Any]) -> list[Message]:
 
 
 def _result(block: Any) -> Message:
+    """A result that refers to tools is sealed: the provider has loaded them only while it shows the references."""
     content = block.get("content")
-    text = content if isinstance(content, str) else _text(content or ())
-    return Message("tool", text, block, block, call_id=block["tool_use_id"])
+    parts = content if isinstance(content, list | tuple) else ()
+    names = [part.get("tool_name") for part in parts if _type(part) == "tool_reference"]
+    text = loaded(names) if names else content if isinstance(content, str) else _text(parts)
+    return Message("tool", text, block, block, call_id=block["tool_use_id"], sealed=bool(names))
 
 
 def _with_input(block: Any, arguments: Mapping[str, str]) -> Any:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from memctx.errors import InvalidMessage
-from memctx.formats import arguments_object, arguments_text, cleaned, is_langchain
+from memctx.formats import arguments_object, arguments_text, cleaned, is_langchain, loaded
 from memctx.messages import Message, Role, ToolCall
 
 ROLES: dict[str, Role] = {
@@ -26,7 +26,10 @@ ROLES: dict[str, Role] = {
     "developer": "system",
     "tool": "tool",
 }
-SEALED = {"thinking", "redacted_thinking", "reasoning", "reasoning_content", "compaction", "server_tool_use"}
+SEALED = {
+    "thinking", "redacted_thinking", "reasoning", "reasoning_content", "compaction", "server_tool_use",
+    "tool_reference", "tool_search_call", "tool_search_output",
+}  # fmt: skip
 CALL_BLOCKS = {"tool_use": "id", "tool_call": "id", "function_call": "call_id"}  # block type -> where its id stands
 ARGUMENTS = ("input", "args", "arguments")  # where such a block carries its arguments
 ID = re.compile(r"[a-zA-Z0-9_-]{1,40}")  # what every provider takes: the format does not know which one follows
@@ -131,7 +134,15 @@ def _text(content: Any, index: int) -> str:
         text = f"message {index}: content must be text or a list of blocks, got {type(content).__name__}"
         raise InvalidMessage(text, code="bad_content_type", index=index)
     texts = [block if isinstance(block, str) else _block_text(block, index) for block in content]
+    names = [block.get("tool_name") for block in content if isinstance(block, Mapping) and _is_reference(block)]
+    if names:
+        return loaded(names)
     return "\n".join(filter(None, texts))
+
+
+def _is_reference(block: Mapping[str, Any]) -> bool:
+    """Whether an Anthropic search has loaded a tool with this block."""
+    return block.get("type") == "tool_reference"
 
 
 def _block_text(block: Any, index: int) -> str:

@@ -12,8 +12,9 @@ from typing import Any
 
 from memctx._rules.openai_responses import BORN_BY_MODEL, MAX_ID, OUTPUT_OF
 from memctx.errors import InvalidMessage
-from memctx.formats import arguments_text, body, sound, usable_name, wire
+from memctx.formats import arguments_text, body, loaded, sound, usable_name, wire
 from memctx.messages import Message, Role, ToolCall
+from memctx.search_tools import SEARCH
 
 ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 OUTPUTS = {**OUTPUT_OF, "local_shell_call": "local_shell_call_output"}
@@ -25,6 +26,7 @@ DONE = {
     "shell_call": "action",
     "apply_patch_call": "operation",
 }
+SEARCH_CALL, SEARCH_OUTPUT = "tool_search_call", "tool_search_output"
 MAX_NAME = 64
 TEXTS = ("text", "input_text", "output_text")
 # Stands for a screenshot that is out of sight: one transparent pixel, since the provider takes only an image.
@@ -70,7 +72,17 @@ class OpenAIResponses:
         return {**out, field: arguments[call_id]} if field and call_id in arguments else message.out
 
     def result(self, call: ToolCall, text: str, like: Message) -> Message:
-        kind = OUTPUTS.get(body(like.out).get("type", ""), "function_call_output")
+        of = body(like.out).get("type", "")
+        if of == SEARCH_CALL:
+            raw = {
+                "type": SEARCH_OUTPUT,
+                "call_id": call.id,
+                "execution": "client",
+                "status": "incomplete",
+                "tools": [],
+            }
+            return Message("tool", loaded(()), raw, raw, call_id=call.id, tool=call.name, sealed=True)
+        kind = OUTPUTS.get(of, "function_call_output")
         raw = {"type": kind, "call_id": call.id, "output": _output(kind, text, None)}
         if kind == "apply_patch_call_output":
             raw["status"] = "failed"
@@ -103,7 +115,21 @@ def _message(data: Any, kind: str, raw: Any, out: Any, index: int) -> Message:
     if kind in CALLS:
         text = _output_text(data.get("output"), kind, index)
         return Message("tool", text, raw, out, call_id=_call_id(data, index), host=index)
+    if data.get("execution") == "client" and kind in (SEARCH_CALL, SEARCH_OUTPUT):
+        return _search(data, kind, raw, out, index)
     return Message("assistant", "", raw, out, sealed=True, host=index)
+
+
+def _search(data: Any, kind: str, raw: Any, out: Any, index: int) -> Message:
+    """A tool search that the host runs. Both halves are sealed: the output is how its tools come to be loaded."""
+    call_id = _call_id(data, index)
+    if kind == SEARCH_CALL:
+        call = ToolCall(call_id, SEARCH, arguments_text(data.get("arguments") or {}))
+        return Message("assistant", "", raw, out, calls=(call,), sealed=True, host=index)
+    tools = [tool for tool in data.get("tools") or () if isinstance(tool, Mapping)]
+    inner = [tool for space in tools for tool in space.get("tools") or () if isinstance(tool, Mapping)]
+    names = [tool.get("name") for tool in (*tools, *inner) if tool.get("type") != "namespace"]
+    return Message("tool", loaded(names), raw, out, call_id=call_id, sealed=True, host=index)
 
 
 def _type(out: Any) -> Any:

@@ -65,7 +65,7 @@ class Results:
         """Results in sight that no edit shortened and nothing protects, oldest first."""
         for rank, message in self.live.values():
             index = ctx.transcript.position[message.id]
-            if message.tool in exclude or not ctx.transcript.steps[index].heads:
+            if message.sealed or message.tool in exclude or not ctx.transcript.steps[index].heads:
                 continue
             if ctx.shown(index) and ctx.cleared(message.id) is None and not ctx.protected(message):
                 yield Found(rank, index, message)
