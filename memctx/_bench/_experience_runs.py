@@ -47,12 +47,16 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A data set: how its files begin, the normal form of its actions, and from which outcome on a run ended well."""
+    """A data set: how its files begin, the normal form of its actions, and from which outcome on a run ended well.
+
+    `spoken`: an action is what the agent says; else it is a call.
+    """
 
     name: str
     files: tuple[str, ...]
     form: Callable[[str], str]
     well: float = 0.5
+    spoken: bool = False
 
 
 def _tool(text: str) -> str:
@@ -63,7 +67,7 @@ def _tool(text: str) -> str:
 KINDS = (
     Kind("intercode_sql", ("intercode_sql",), sql, well=1.0),
     Kind("intercode_bash", ("intercode_bash",), shell, well=1.0),
-    Kind("alfworld", ("alfworld",), household),
+    Kind("alfworld", ("alfworld",), household, spoken=True),
     *(
         Kind(f"tau_{domain}", (f"tau1_{domain}", f"tau2_{domain}"), _tool)
         for domain in ("airline", "retail", "telecom")
@@ -98,7 +102,7 @@ def _of_file(path: Path, kind: Kind) -> Iterator[Story]:
     for record, run in zip(_records(path), runs.load(path), strict=True):
         if run.reward is not None:
             task = record["id"] if "turn_history" in record else record.get("task_id", record["id"])
-            asked, steps = _told(run.messages, kind.form, _asked(record))
+            asked, steps = _told(run.messages, kind, _asked(record))
             yield Story(run.id, str(task), asked, tuple(steps), run.reward)
 
 
@@ -114,21 +118,21 @@ def _asked(record: dict[str, Any]) -> str:
     return str(task["prompt"]) if isinstance(task, dict) and "prompt" in task else ""
 
 
-def _told(messages: Sequence[dict[str, Any]], form: Callable[[str], str], first: str) -> tuple[str, list[Step]]:
+def _told(messages: Sequence[dict[str, Any]], kind: Kind, first: str) -> tuple[str, list[Step]]:
     """What the user asks, and the steps. What a simulated user does on its own side is neither done nor seen.
 
     `first`: what to take as the first thing the user says, "" to take it as it is.
     """
     asked = did = saw = before = ""
-    tooled = any(message.get("tool_calls") for message in messages)
     steps: list[Step] = []
     for message in messages:
         text = _text(message.get("content"))
         if message["role"] == "assistant" and message.get("name") != "user":
-            actions = [_call(call) for call in message.get("tool_calls") or []] if tooled else [text]
-            for action in actions:
-                steps.append(Step(did, saw, action, form(action), before))
-                before = steps[-1].form
+            actions = [text] if kind.spoken else [_call(call) for call in message.get("tool_calls") or []]
+            steps += [
+                Step(did, saw, action, kind.form(action), before) for action in actions
+            ]  # made together, none saw another
+            before = steps[-1].form if actions else before
             did = "\n".join(actions) or text
         elif message["role"] in ("user", "tool") and text:
             saw = text if asked else first or text
