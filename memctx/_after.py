@@ -90,14 +90,15 @@ def hooked(strategies: Sequence[Strategy]) -> dict[str, list[tuple[int, Any]]]:
     """The strategies, with their places, that have a hook, and those that are asked before each call."""
     placed = list(enumerate(strategies))  # looked up once: asking a component for what it lacks is slow
     return {
-        name: [each for each in placed if getattr(each[1], name, None)] for name in ("observe", "close", "every_call")
+        name: [each for each in placed if getattr(each[1], name, None)]
+        for name in ("observe", "close", "every_call", "offers")
     }
 
 
 def hooks(session: Session, name: str, reply: Message | None) -> Iterator[tuple[str, Asks]]:
     """(strategy, its hook `name`) of the strategies that have one."""
     for place, strategy in session.hooked[name] if session.transcript.messages else ():
-        ctx = context(session, f"{place}:{strategy.name}", session.total(session.base[2]))
+        ctx = context(session, f"{place}:{strategy.name}", session.total())
         hook = getattr(strategy, name)
         yield strategy.name, hook(ctx, reply) if name == "observe" else hook(ctx)
 

@@ -67,17 +67,18 @@ class Keep:
         return True
 
 
-def decide(session: Session, base: int, kept: bool) -> Asks:
+def decide(session: Session, kept: bool) -> Asks:
     """Deliberate, fit and save, again where another worker's plan came in between. Raises `BudgetError`, `ConflictError`."""
     for _ in range(TRIES):
         before = session.considered, len(session.accounts.decisions)
-        yield from deliberate(session, base)
-        _fit(session, base)
+        yield from deliberate(session)
+        _fit(session)
         if not kept or (yield from session.keep.save(session)):
             return
         session.considered = before[0]
         del session.accounts.decisions[before[1] :]
         session.memos.clear()
+        session.stand()
         session.accounts.written(session.renderer.update(session.plan, 0, True))
     text = (
         f"{TRIES} other workers changed the plan of thread {session.thread!r} in between: give each thread one worker"
@@ -85,17 +86,17 @@ def decide(session: Session, base: int, kept: bool) -> Asks:
     raise ConflictError(text, expected=session.keep.plan.version, actual=session.plan.version)
 
 
-def _fit(session: Session, base: int) -> None:
+def _fit(session: Session) -> None:
     """As `fit`; what was inserted goes before a call fails, for it is the one thing here that nobody said."""
     try:
-        fit(session, base)
+        fit(session)
     except BudgetError:
         inserted = [edit for edit in session.plan.edits if isinstance(edit, Insert)]
         if not inserted:
             raise
         session.plan = session.plan.without(inserted)
         session.accounts.written(session.renderer.update(session.plan, len(session.transcript.steps), False))
-        fit(session, base)
+        fit(session)
 
 
 def reopened(session: Session, handle: str) -> Asks:

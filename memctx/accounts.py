@@ -20,7 +20,6 @@ class Accounts:
         self.price = price
         self.prefix = 0  # tokens from the start of the coming request that the cache holds
         self.cold = True
-        self.base_moved = False  # tools or system text differ from the last request's
         self.rate = 0.0  # sum over calls of what a cached token cost: a decision's later saving is a difference of it
         self.decisions: list[Decision] = []
         self.records: deque[Mapping[str, Any]] = deque(maxlen=RECORDS)
@@ -36,12 +35,23 @@ class Accounts:
         self._sums: Sequence[int] = (0,)
         self._sent_messages = self._last_sent = 0
 
-    def arrive(self, step: int, sums: Sequence[int], base: int, now: float) -> None:
-        """A request is being made: all before step `step` is as it was sent."""
-        self._now, self._base, self._sums = now, base, sums
+    def arrive(self, step: int, sums: Sequence[int], base: int, kept: int | None, now: float) -> None:
+        """A request is being made: all before step `step` is as it was sent.
+
+        `base`: tokens before the messages; `kept`: how many of them, from the start, are as they were sent; None: all.
+        """
+        self._now, self._sums = now, sums
         self.cold = self._sent_at is None or now - self._sent_at > self.price.ttl
-        self._stable = 0 if self.base_moved or self._sent_at is None else min(self._stable, base + sums[step])
+        self._stable = 0 if self._sent_at is None else min(self._stable, base + sums[step])
         self.prefix = 0 if self.cold else self.price.cached(self._stable)
+        self.fronted(base, kept)
+
+    def fronted(self, base: int, kept: int | None) -> None:
+        """What stands before the messages is `base` tokens now, of them `kept` as they were sent; None: all."""
+        self._base = base
+        if kept is not None:
+            self._stable = min(self._stable, kept)
+            self.prefix = min(self.prefix, self.price.cached(self._stable))
 
     def written(self, step: int) -> None:
         """An edit rewrote the view from step `step` on."""
@@ -59,7 +69,6 @@ class Accounts:
         self.money_unedited += self.price.cost(unedited, 0 if self.cold else min(self._unedited, unedited))
         self.rate += self.price.write if self.cold else self.price.read
         self._stable, self._unedited, self._sent_at = total, unedited, self._now
-        self.base_moved = False
         return stable
 
     def marks(self, messages: int) -> tuple[int, ...]:

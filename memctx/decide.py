@@ -55,7 +55,8 @@ def allowed(proposed: Iterable[Edit], transcript: Transcript, protected: Callabl
         elif isinstance(edit, Drop | Replace):
             ok = edit.first in transcript.position and edit.last in transcript.position
         else:
-            ok = isinstance(edit, Offer | Note) or (isinstance(edit, Insert) and edit.after in transcript.position)
+            place = edit.at if isinstance(edit, Offer) else edit.after if isinstance(edit, Insert) else ""
+            ok = place in transcript.position or (not place and isinstance(edit, Offer | Note))
         if ok:
             kept.append(edit)
     return kept

@@ -13,9 +13,8 @@ from memctx.edits import Clear, Drop, Edit, Replace
 from memctx.effects import Asks
 from memctx.errors import BudgetError, EffectError
 from memctx.fallback import last_resort
-from memctx.offer import names_of
 from memctx.pricing import Outlook
-from memctx.strategies import Context, Strategy
+from memctx.strategies import Blocks, Context, Strategy
 
 if TYPE_CHECKING:
     from memctx.session import Session
@@ -24,26 +23,36 @@ GROWTH = 1.125  # unforced edits are considered again once the view has grown by
 STRIDE = 2048  # and by this many tokens, so that short threads are not asked at every step
 
 
-def deliberate(session: Session, base: int) -> Asks:
-    """Ask each strategy where the budget or the price calls for it. `base`: tokens of tools, system text and priming."""
-    total = session.total(base)
+def deliberate(session: Session) -> Asks:
+    """Ask who chooses the tools; then each strategy where the budget or the price calls for it."""
+    for place, strategy in session.hooked["offers"]:
+        yield from _propose(session, place, strategy, False)
+    session.stand()
+    session.accounts.fronted(session.front.tokens, session.front.kept())
+    total = session.total()
     forced = total > session.limit
     always = session.pipeline.edit_when == "always"
     grown = total >= max(session.considered * GROWTH, session.considered + STRIDE)
     due = session.pipeline.edit_when == "pays" and (grown or session.accounts.cold)
     goal = int(session.pipeline.low * session.limit)
     for place, strategy in enumerate(session.pipeline.strategies):
-        over = forced and session.total(base) > goal
-        if not (over or always or (due and not forced) or (place, strategy) in session.hooked["every_call"]):
+        over = forced and session.total() > goal
+        if (place, strategy) in session.hooked["offers"]:
             continue
-        total = session.total(base)
-        ctx = context(session, f"{place}:{strategy.name}", total)
-        priced = _priced(session, (yield from _ask(session, strategy, ctx)))
-        chosen, worth = _choose(session, priced, over, total, base)
-        if chosen:
-            _accept(session, strategy.name, chosen, ctx.serial, over, worth, base)
+        if over or always or (due and not forced) or (place, strategy) in session.hooked["every_call"]:
+            yield from _propose(session, place, strategy, over)
     if forced or due:
-        session.considered = session.total(base)
+        session.considered = session.total()
+
+
+def _propose(session: Session, place: int, strategy: Strategy, over: bool) -> Asks:
+    """One strategy's edits, priced, chosen and accepted."""
+    total = session.total()
+    ctx = context(session, f"{place}:{strategy.name}", total)
+    priced = _priced(session, (yield from _ask(session, strategy, ctx)))
+    chosen, worth = _choose(session, priced, over, total)
+    if chosen:
+        _accept(session, strategy.name, chosen, ctx.serial, over, worth)
 
 
 def context(session: Session, memo: str, total: int) -> Context:
@@ -53,7 +62,7 @@ def context(session: Session, memo: str, total: int) -> Context:
         plan=session.plan,
         limit=session.limit,
         tokens=total,
-        tools=names_of(session.base[0]),
+        tools=session.front.usable,
         protected=session.protection,
         shown=session.renderer.shown,
         cleared=session.renderer.cleared,
@@ -61,7 +70,28 @@ def context(session: Session, memo: str, total: int) -> Context:
         memo=session.memos.setdefault(memo, {}),
         serial=session.plan.serial,
         record=session.accounts.record,
+        provider=session.pipeline.provider or session.form.provider,
+        catalogue=session.front.catalogue,
+        offer=session.plan.offer(session.transcript.position),
+        forced=session.forced,
+        weigh=session.front.weigh,
+        settle=lambda blocks: _settled(session, blocks),
     )
+
+
+def _settled(session: Session, blocks: Blocks) -> tuple[str, ...]:
+    """Of blocks of tools, from the one that changes least to the leanest, the one to send now and for the rest of the run."""
+    if session.pipeline.edit_when != "pays":
+        return blocks[-1 if session.pipeline.edit_when == "always" else 0]
+    outlook = _outlook(session, session.total())
+
+    def cost(block: tuple[str, ...]) -> float:
+        size, kept = session.front.sizes(block)
+        total = size + session.renderer.tokens
+        prefix = outlook.prefix if kept is None else min(kept, outlook.prefix)
+        return outlook.price.cost(total, prefix) + outlook.calls_left * outlook.price.cost(total, total)
+
+    return min(blocks, key=cost)
 
 
 def _ask(session: Session, strategy: Strategy, ctx: Context) -> Asks:
@@ -83,21 +113,21 @@ def _priced(session: Session, proposed: list[Edit]) -> list[Priced]:
     return [Priced(edit, *session.renderer.saving(edit)) for edit in proposed]
 
 
-def _choose(session: Session, priced: list[Priced], over: bool, total: int, base: int) -> tuple[list[Priced], float]:
+def _choose(session: Session, priced: list[Priced], over: bool, total: int) -> tuple[list[Priced], float]:
     outlook = _outlook(session, total)
     if session.pipeline.edit_when == "always":
-        return priced, _worth(session, priced, base, outlook)
+        return priced, _worth(session, priced, outlook)
     free = [item for item in priced if not isinstance(item.edit, Clear | Drop | Replace)]
     cutting = [item for item in priced if item.saved > 0]
     if over:
         calls = max(1, session.transcript.calls_made)
         need = total - int(session.pipeline.low * session.limit)
-        before = [base + session.renderer.sums[item.step] for item in cutting]
+        before = [session.front.tokens + session.renderer.sums[item.step] for item in cutting]
         chosen = deep_enough(cutting, before, need, session.limit, total / calls, outlook)
-        return free + chosen, _worth(session, chosen, base, outlook)
+        return free + chosen, _worth(session, chosen, outlook)
     if session.pipeline.edit_when == "budget":
         return free, 0.0
-    chosen, worth = best_break(cutting, lambda step: base + session.renderer.sums[step], outlook)
+    chosen, worth = best_break(cutting, lambda step: session.front.tokens + session.renderer.sums[step], outlook)
     return free + chosen, worth
 
 
@@ -106,21 +136,21 @@ def _outlook(session: Session, total: int) -> Outlook:
     return Outlook(session.pipeline.price, total, session.accounts.prefix, session.pipeline.forecast.remaining(calls))
 
 
-def _worth(session: Session, chosen: list[Priced], base: int, outlook: Outlook) -> float:
+def _worth(session: Session, chosen: list[Priced], outlook: Outlook) -> float:
     if not chosen:
         return 0.0
     first = min(item.step for item in chosen)
-    return outlook.worth(base + session.renderer.sums[first], sum(item.saved for item in chosen))
+    return outlook.worth(session.front.tokens + session.renderer.sums[first], sum(item.saved for item in chosen))
 
 
-def _accept(
-    session: Session, by: str, chosen: list[Priced], serial: int, forced: bool, worth: float, base: int
-) -> None:
-    before = session.total(base)
+def _accept(session: Session, by: str, chosen: list[Priced], serial: int, forced: bool, worth: float) -> None:
+    before = session.total()
     outlook = _outlook(session, before)
     session.plan = session.plan.accept((item.edit for item in chosen), serial)
+    session.stand()
+    session.accounts.fronted(session.front.tokens, session.front.kept())
     session.accounts.written(session.renderer.update(session.plan, len(session.transcript.steps), False))
-    after = session.total(base)
+    after = session.total()
     cost_now = outlook.price.cost(after, session.accounts.prefix) - outlook.price.cost(before, outlook.prefix)
     decision = Decision(
         session.transcript.calls_made,
@@ -137,10 +167,10 @@ def _accept(
     session.accounts.decisions.append(decision)
 
 
-def fit(session: Session, base: int) -> None:
+def fit(session: Session) -> None:
     """What the strategies left over the limit is cut by the library itself, or the call fails with `BudgetError`."""
     for propose in last_resort(session.transcript, session.renderer, session.protection):
-        total = session.total(base)
+        total = session.total()
         if total <= session.limit:
             return
         serial, edits = propose(
@@ -148,18 +178,18 @@ def fit(session: Session, base: int) -> None:
         )
         if edits:
             priced = _priced(session, edits)
-            _accept(session, "fit", priced, serial, True, 0.0, base)
-    if session.total(base) > session.limit:
-        raise _too_small(session, base)
+            _accept(session, "fit", priced, serial, True, 0.0)
+    if session.total() > session.limit:
+        raise _too_small(session)
 
 
-def _too_small(session: Session, base: int) -> BudgetError:
-    parts = {"tools and system": base}
+def _too_small(session: Session) -> BudgetError:
+    parts = {"tools and system": session.front.tokens}
     for message in session.transcript.messages:
         if session.protection(message):
             parts[f"{message.role} message {message.host}: {message.text[:40]!r}"] = message.tokens
     largest = dict(sorted(parts.items(), key=lambda item: -item[1])[:5])
-    needed = session.total(base)
+    needed = session.total()
     text = (
         f"{needed} tokens may not be edited and the budget is {session.limit}: raise it, or unpin. Largest: {largest}"
     )

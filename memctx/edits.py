@@ -7,9 +7,11 @@ A strategy proposes them; the pipeline accepts or refuses; the plan keeps the ac
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from memctx.errors import ConfigError
+
+Delivery = Literal["list", "allow", "defer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +56,18 @@ class Insert:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """Show only the tools named here, in the host's order."""
+    """The model may use the tools named here, of those the host gave, for as long as message `at` is in the history.
+
+    `by` says how the others are kept from it. "list": the request holds `block`, in this order (empty: `tools`, in the
+    host's order); what is not yet taken out of the block can still be called. "allow": the same, and the provider is told
+    which of the block may be called. "defer": the request holds all tools, and the provider loads those not named here only
+    when they are searched for. `at` is "" for an offer that always holds.
+    """
 
     tools: tuple[str, ...]
+    block: tuple[str, ...] = ()
+    by: Delivery = "list"
+    at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +99,7 @@ def load(data: dict[str, Any]) -> Edit:
     if kind not in KINDS:
         raise ConfigError(f"unknown edit kind {kind!r}; known: {', '.join(KINDS)}", field="kind")
     if kind == "offer":
-        fields["tools"] = tuple(fields.get("tools", ()))
+        fields |= {key: tuple(fields.get(key, ())) for key in ("tools", "block")}
     try:
         return KINDS[kind](**fields)
     except TypeError as cause:

@@ -1,11 +1,13 @@
-"""Which tools are shown."""
+"""What stands before a request's messages: the tools on offer, the system text, the priming of the reply."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from memctx.edits import Offer
+from memctx.tokens import Counter
 
 
 def name_of(tool: Any) -> str:
@@ -20,8 +22,146 @@ def names_of(tools: Sequence[Any] | None) -> tuple[str, ...]:
     return tuple(map(name_of, tools or ()))
 
 
-def offered(tools: Sequence[Any] | None, offer: Offer | None) -> list[Any] | None:
-    """The host's tools, less those an `Offer` leaves out; a tool without a name (a provider's own) always stays."""
-    if tools is None:
-        return None
-    return [tool for tool in tools if offer is None or name_of(tool) in ("", *offer.tools)]
+class Front:
+    """The host's tools, those of them that stand in the request, and the system text; counted when they change.
+
+    `catalogue` is the same object for as long as the host's tools stay equal. A tool without a name (a provider's own)
+    always stands. Providers put tools before the system text, so a change of either breaks the cached prefix there.
+    """
+
+    def __init__(self, counter: Counter) -> None:
+        self.counter = counter
+        self.catalogue: tuple[Any, ...] = ()
+        self.names: tuple[str, ...] = ()
+        self.system: Any = None
+        self.offer: Offer | None = None
+        self.moved = True  # something differs from how it stood in the last request
+        self._host: tuple[Any, ...] | None = None
+        self._places: list[int] | None = None  # of the tools that stand, in `_host`; None: all
+        self._index: dict[str, int] = {}
+        self._nameless: list[int] = []
+        self._sizes: dict[str, tuple[Any, int]] = {}
+        self._tokens: int | None = None
+        self._sent: tuple[list[Any], Any] | None = None
+
+    # -- what stands ---------------------------------------------------------------------------------------------------
+
+    def take(self, tools: Sequence[Any] | None, system: Any) -> None:
+        """The host's tools and system text for the coming request."""
+        host = None if tools is None else tuple(tools)
+        new = host != self._host
+        self._host = host
+        if new:
+            self.catalogue, self.names, self._index = host or (), names_of(host), {}
+            self._stand()
+        if new or not (system is self.system or system == self.system):
+            self.moved, self._tokens = True, None
+        self.system = system
+
+    def put(self, offer: Offer | None) -> None:
+        """Let an offer be in force."""
+        if offer is not self.offer and offer != self.offer:
+            self.offer = offer
+            self._stand()
+
+    def _stand(self) -> None:
+        self.moved, self._tokens = True, None
+        if self.offer is None or self.offer.by == "defer":
+            self._places = None
+        elif self.offer.block:
+            self._places = self._placed(self.offer.block)
+        else:
+            self._places = [index for index, name in enumerate(self.names) if name in ("", *self.offer.tools)]
+
+    def _placed(self, block: Sequence[str]) -> list[int]:
+        """Where the tools of a block are among the host's; those without a name come first."""
+        if not self._index:
+            self._index = {name: index for index, name in enumerate(self.names) if name}
+            self._nameless = [index for index, name in enumerate(self.names) if not name]
+        return self._nameless + [self._index[name] for name in block if name in self._index]
+
+    @property
+    def tools(self) -> list[Any] | None:
+        """The tools of the request, the host's own objects."""
+        if self._host is None:
+            return None
+        return list(self._host) if self._places is None else [self._host[index] for index in self._places]
+
+    @property
+    def usable(self) -> tuple[str, ...]:
+        """Names of the tools the model may use."""
+        usable = None if self.offer is None else set(self.offer.tools)
+        return self.names if usable is None else tuple(name for name in self.names if name in usable)
+
+    @property
+    def allowed(self) -> tuple[str, ...] | None:
+        """Which of them the model may call, in the request's order; None: all."""
+        if self.offer is None or self.offer.by != "allow":
+            return None
+        usable = set(self.offer.tools)
+        return tuple(name for name in self.offer.block or self.names if name in usable)
+
+    @property
+    def deferred(self) -> tuple[str, ...]:
+        """Which of them the provider is to load only when they are searched for."""
+        if self.offer is None or self.offer.by != "defer":
+            return ()
+        usable = {"", *self.offer.tools}
+        return tuple(name for name in self.names if name not in usable)
+
+    def _prompted(self) -> list[Any]:
+        """The tools whose definitions the model reads from the start."""
+        tools = self.tools or []
+        later = set(self.deferred)
+        return [tool for tool in tools if name_of(tool) not in later] if later else tools
+
+    # -- sizes -------------------------------------------------------------------------------------------------------
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of tools, system text and reply priming as they stand."""
+        if self._tokens is None:
+            tools = self._prompted()
+            self._tokens = self._beside() + (self.counter.tools(tools) if tools else 0)
+        return self._tokens
+
+    def _beside(self) -> int:
+        """Tokens of system text and reply priming."""
+        if not self.system:
+            return self.counter.priming
+        content = getattr(self.system, "content", self.system)
+        return self.counter.priming + self.counter.message({"role": "system", "content": content})
+
+    def weigh(self, tool: Any) -> int:
+        """Tokens one more tool adds to a request that has tools."""
+        name = name_of(tool)
+        known, size = self._sizes.get(name, (None, 0))
+        if known is not tool and known != tool:
+            size = self.counter.tools([tool, tool]) - self.counter.tools([tool])
+            self._sizes[name] = (tool, size)
+        return size
+
+    def sizes(self, block: Sequence[str]) -> tuple[int, int | None]:
+        """About how many tokens there would be with these tools, and how many of them would be `kept`."""
+        tools = [self.catalogue[index] for index in self._placed(block)]
+        return self._beside() + sum(map(self.weigh, tools)), self._common(tools)
+
+    def kept(self) -> int | None:
+        """Tokens from the start that stand as they did in the last request; None where all of it does."""
+        return self._common(self._prompted()) if self.moved else None
+
+    def _common(self, tools: list[Any]) -> int | None:
+        if self._sent is None:
+            return 0
+        before, system = self._sent
+        if tools == before and self.system == system:
+            return None
+        pairs = zip(tools, before, strict=False)
+        return sum(
+            self.weigh(new) for new, _ in takewhile(lambda pair: pair[0] is pair[1] or pair[0] == pair[1], pairs)
+        )
+
+    def send(self) -> None:
+        """The request goes out as it stands."""
+        if self.moved:
+            self._sent, self.moved = (self._prompted(), self.system), False

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from memctx.edits import Clear, Drop, Edit, Insert, Offer, Replace, marker
+from memctx.edits import Clear, Drop, Edit, Insert, Replace, marker
 from memctx.formats import Format
 from memctx.messages import Message, Step, Transcript
 from memctx.plan import Plan
@@ -44,7 +44,6 @@ class Renderer:
         self.sums: list[int] = [0]
         self.starts: list[int] = []
         self.repairs: dict[int, str] = {}
-        self.offer: Offer | None = None
         self._sizes: dict[tuple[str, str], int] = {}
         self._handles: tuple[str, ...] = ()
         self._handles_of: tuple[object, int] = (None, 0)
@@ -62,7 +61,6 @@ class Renderer:
         self._inserts: dict[int, list[Insert]] = {}
         self._spans: dict[int, tuple[int, Span]] = {}
         self._inside: dict[int, int] = {}
-        self.offer = None
         for edit in plan.edits:
             self._take(edit)
 
@@ -80,9 +78,6 @@ class Renderer:
             if place is not None:
                 self._inserts.setdefault(place, []).append(edit)
             return place
-        if isinstance(edit, Offer):
-            self.offer = edit
-            return None
         if isinstance(edit, Drop | Replace) and edit.first in position and edit.last in position:
             first, last = position[edit.first], position[edit.last]
             self._spans[first] = (last, edit)

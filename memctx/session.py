@@ -14,10 +14,11 @@ from memctx._answers import placed
 from memctx._keep import Keep, decide, reopened
 from memctx.accounts import Accounts
 from memctx.decide import Decision
+from memctx.edits import Offer
 from memctx.effects import Asks, Embed, Forget, Generate, Recall, Remember, adrive, drive
 from memctx.errors import InvalidMessage
 from memctx.messages import Message, Transcript
-from memctx.offer import offered
+from memctx.offer import Front
 from memctx.pipeline import Pipeline
 from memctx.plan import Plan
 from memctx.protect import Protection
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 KINDS = {"generate": Generate, "embed": Embed, "recall": Recall, "remember": Remember, "forget": Forget}
 USER_FIRST = ("anthropic", "gemini")
+NO_TOOLS = Offer(())  # until the strategy that chooses them has been asked
 
 
 class Session:
@@ -75,7 +77,8 @@ class Session:
         self.memos: dict[str, dict[str, Any]] = {}
         self._view: View | None = None
         self.considered = 0
-        self.base: tuple[Any, Any, int] = (None, None, 0)
+        self.front = Front(self.counter)
+        self.forced: tuple[str, ...] = ()
 
     def _count(self, message: Message) -> int:
         return self.counter.message(message.out)
@@ -89,16 +92,18 @@ class Session:
         *,
         system: Any = None,
         plan: Plan | Mapping[str, Any] | None = None,
+        forced: Sequence[str] = (),
         now: float | None = None,
     ) -> View:
         """What the model should see of this history, in the form it came in.
 
         `system`: system text that travels beside the messages. `plan`: the plan a host kept; None: the session's own.
-        `now`: seconds, for the life of the cache; None: the clock. Raises `InvalidMessage`, `BudgetError`, `LimitError`;
+        `forced`: tools that this request must hold, as its tool choice names them. `now`: seconds, for the life of the
+        cache; None: the clock. Raises `InvalidMessage`, `BudgetError`, `LimitError`;
         then nothing has changed.
         """
         with self._busy:
-            view: View = drive(self._walk(messages, tools, system, plan, now), self._handlers)
+            view: View = drive(self._walk(messages, tools, system, plan, forced, now), self._handlers)
             return view
 
     async def aview(
@@ -108,11 +113,12 @@ class Session:
         *,
         system: Any = None,
         plan: Plan | Mapping[str, Any] | None = None,
+        forced: Sequence[str] = (),
         now: float | None = None,
     ) -> View:
         """As `view`; effects are awaited."""
         async with self._turn():
-            view: View = await adrive(self._walk(messages, tools, system, plan, now), self._async_handlers)
+            view: View = await adrive(self._walk(messages, tools, system, plan, forced, now), self._async_handlers)
             return view
 
     @asynccontextmanager
@@ -125,7 +131,7 @@ class Session:
         finally:
             self._busy.release()
 
-    def _walk(self, messages: Any, tools: Any, system: Any, plan: Any, now: float | None) -> Asks:
+    def _walk(self, messages: Any, tools: Any, system: Any, plan: Any, forced: Any, now: float | None) -> Asks:
         changed, forked = self._take_in(messages)
         kept = self.plan
         wanted = plan if isinstance(plan, Plan) else Plan.from_dict(plan) if plan is not None else self.plan
@@ -136,23 +142,23 @@ class Session:
         elif keeps and (yield from self.keep.load(self)):
             forked = True
             self.memos.clear()
-        base = self._measure(tools, system)
-        if (
-            self._view is not None
-            and not forked
-            and changed == len(self.transcript.steps)
-            and not self.accounts.base_moved
-        ):
+        same = not forked and self.forced == tuple(forced)
+        self.forced = tuple(forced)
+        self.front.take(tools, system)
+        if self._view is not None and same and changed == len(self.transcript.steps) and not self.front.moved:
             return self._view
+        self.stand(NO_TOOLS if self.hooked["offers"] else None)
         written = self.renderer.update(self.plan, changed, forked)
-        self.accounts.arrive(written, self.renderer.sums, base, now if now is not None else time.monotonic())
+        front = self.front.tokens, self.front.kept()
+        self.accounts.arrive(written, self.renderer.sums, *front, now if now is not None else time.monotonic())
         try:
-            yield from decide(self, base, keeps)
+            yield from decide(self, keeps)
         except BaseException:
             self.plan, self.keep = kept, Keep()
+            self.stand()
             self.accounts.written(self.renderer.update(kept, 0, True))
             raise
-        return self._finish(tools, system, base)
+        return self._finish()
 
     def _take_in(self, messages: Any) -> tuple[int, bool]:
         if messages is None or isinstance(messages, str | bytes | Mapping):
@@ -185,18 +191,9 @@ class Session:
             self.accounts = accounts
         self._definite = True
 
-    def _measure(self, tools: Any, system: Any) -> int:
-        """Tokens of tools, system text and reply priming; counted again only when they are other objects or values."""
-        old_tools, old_system, size = self.base
-        same = (old_tools is tools or old_tools == tools) and (old_system is system or old_system == system)
-        self.accounts.base_moved = not same
-        if not same or not size:
-            size = self.counter.priming + (self.counter.tools(tools) if tools else 0)
-            if system:
-                content = getattr(system, "content", system)
-                size += self.counter.message({"role": "system", "content": content})
-            self.base = (tools, system, size)
-        return size
+    def stand(self, default: Offer | None = None) -> None:
+        """Put the plan's offer in force, or the default where it holds none."""
+        self.front.put(self.plan.offer(self.transcript.position) or default)
 
     # -- deciding ----------------------------------------------------------------------------------------------------
 
@@ -211,27 +208,30 @@ class Session:
         self._cap = to or self.limit * 3 // 4
         self._view = None
 
-    def total(self, base: int) -> int:
-        """Tokens of the request as the view now stands, `base` of them outside the messages."""
-        return self.counter.total(base + self.renderer.tokens)
+    def total(self) -> int:
+        """Tokens of the request as the view now stands."""
+        return self.counter.total(self.front.tokens + self.renderer.tokens)
 
     # -- the answer --------------------------------------------------------------------------------------------------
 
-    def _finish(self, tools: Any, system: Any, base: int) -> View:
-        renderer = self.renderer
+    def _finish(self) -> View:
+        renderer, front = self.renderer, self.front
         if not renderer.out:
             raise InvalidMessage("nothing in these messages can be sent: no message has content", code="empty_messages")
-        prefix = self.accounts.send(base + renderer.tokens, base + self.transcript.tokens)
+        front.send()
+        prefix = self.accounts.send(front.tokens + renderer.tokens, front.tokens + self.transcript.tokens)
         marks = self.accounts.marks(len(renderer.out)) if self.pipeline.price.marks else ()
         self._view = View(
             messages=renderer.out.copy(),
-            tools=offered(tools, renderer.offer),
-            tokens=self.total(base),
+            tools=front.tools,
+            tokens=self.total(),
             prefix=prefix,
             handles=renderer.handles(),
             plan=self.plan,
             repairs=tuple(renderer.repairs.values()),
-            system=system,
+            system=front.system,
+            allowed=front.allowed,
+            deferred=front.deferred,
             breakpoints=marks,
         )
         return self._view
@@ -256,7 +256,7 @@ class Session:
     def _note(self, reply: Any, usage: Any) -> None:
         reported = self.accounts.observe(usage if usage is not None else getattr(reply, "usage", None))
         if reported:
-            self.counter.calibrate(self.base[2] + self.renderer.tokens, reported)
+            self.counter.calibrate(self.front.tokens + self.renderer.tokens, reported)
 
     def close(self) -> None:
         """Wait for what was put off, and let the strategies finish. The memory stays open: it belongs to the caller."""

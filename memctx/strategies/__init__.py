@@ -7,16 +7,17 @@ touches protected text, prices the rest, and accepts. Per-thread state lives in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from memctx.edits import Clear, Edit
+from memctx.edits import Clear, Edit, Offer
 from memctx.effects import Effect
 from memctx.messages import Message, Step, Transcript
 from memctx.plan import Plan
 
 Proposal = Generator[Effect, Any, list[Edit]]
+Blocks = Sequence[tuple[str, ...]]
 
 
 @dataclass(slots=True)
@@ -25,6 +26,9 @@ class Context:
 
     `limit` is what the view may have, `tokens` what it has. `protected(message)` is true for what no edit may touch.
     `shown(step index)` is false where a span already hides the step. `cleared(message id)` is the Clear in force, if any.
+    `tools` names the tools on offer; `catalogue` holds all the host gave, the same object until one changes; `offer` is the
+    one in force. `forced` names tools that this request must hold. `weigh(tool)` gives the tokens of one more tool. `settle(blocks)` takes
+    the one of several blocks of tools, from the one that changes least to the leanest, that is cheapest over the run.
     `memo` is scratch space of this strategy for this thread, emptied when the history forks: a cache, never state.
     """
 
@@ -40,6 +44,12 @@ class Context:
     memo: dict[str, Any] = field(default_factory=dict)
     serial: int = 0
     record: Callable[[Mapping[str, Any]], None] = lambda _: None
+    provider: str = ""
+    catalogue: tuple[Any, ...] = ()
+    offer: Offer | None = None
+    forced: tuple[str, ...] = ()
+    weigh: Callable[[Any], int] = lambda _: 0
+    settle: Callable[[Blocks], tuple[str, ...]] = lambda blocks: blocks[0]
 
     @property
     def excess(self) -> int:
@@ -63,7 +73,8 @@ class Strategy(Protocol):
     """One file, one frozen component. `propose` returns edits, the most dispensable first.
 
     It is asked when the budget or the price calls for edits. A strategy that steers rather than cuts sets a class
-    variable `every_call = True` and is asked before each call. One that looks back has two more generators of effects:
+    variable `every_call = True` and is asked before each call. One that chooses the tools sets `offers = True` and is asked before
+    all others; until it has offered some, `ctx.tokens` counts none. One that looks back has two more generators of effects:
     `observe(ctx, reply)` after each call, where `reply` is the answer that ended a turn or None, and `close(ctx)` before the
     session ends. They change no plan; what takes long they yield as `Later`.
     """
