@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from memctx.effects import Embed, Forget, Graph, Recall, Remember, Stored
+from memctx.effects import Advise, Embed, Forget, Graph, Recall, Remember, Stored
 from memctx.errors import ConfigError
 from memctx.records import Hit
 
@@ -56,7 +56,14 @@ def answers(memory: Scoped) -> Answers:
 
         return shared(memory, effect.name)
 
-    return {Embed: embed, Recall: recall, Remember: remember, Forget: forget, Stored: stored, Graph: graph}
+    def advise(effect: Advise) -> Any:
+        from memctx.experience import Library
+
+        return Library(memory).retrieve(effect.observation, effect.task, effect.k, min_trust=effect.min_trust)
+
+    return {
+        Embed: embed, Recall: recall, Remember: remember, Forget: forget, Stored: stored, Graph: graph, Advise: advise,
+    }  # fmt: skip
 
 
 def async_answers(memory: Scoped) -> Answers:
@@ -90,7 +97,14 @@ def async_answers(memory: Scoped) -> Answers:
 
         return await ashared(memory, effect.name)
 
-    return {Embed: embed, Recall: recall, Remember: remember, Forget: forget, Stored: stored, Graph: graph}
+    async def advise(effect: Advise) -> Any:
+        from memctx.experience import Library
+
+        return await Library(memory).aretrieve(effect.observation, effect.task, effect.k, min_trust=effect.min_trust)
+
+    return {
+        Embed: embed, Recall: recall, Remember: remember, Forget: forget, Stored: stored, Graph: graph, Advise: advise,
+    }  # fmt: skip
 
 
 def _wanted(effect: Recall) -> dict[str, Any]:

@@ -51,7 +51,10 @@ class Experience:
 
 @dataclass(frozen=True, slots=True)
 class StepSeen:
-    """A step of a run: what the agent saw last, and what it did then."""
+    """A step of a run: what the agent saw last, and what it did then.
+
+    `observation` names what it did before as well, as in "ls /tmp" with the listing below: that tells situations apart best.
+    """
 
     observation: str
     action: str
@@ -68,7 +71,7 @@ class Retrieved:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """An experience that was not added, and why: score, outcome, rate, duplicate, full or revoked.
+    """An experience that was not added, and why: outcome, revoked, score, duplicate, rate or full.
 
     `instead`: the id of the one that says the same already.
     """
@@ -80,9 +83,13 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What an outcome did to the library, by id. `raised`: had a duplicate with a higher score; `evicted`: made room."""
+    """What an outcome did to the library, by id. `raised`: had a duplicate with a higher score; `evicted`: made room.
+
+    `again`: the run was reported before; this is what that did, and nothing was done now.
+    """
 
     added: tuple[int, ...] = ()
     raised: tuple[int, ...] = ()
     evicted: tuple[int, ...] = ()
     refused: tuple[Refused, ...] = ()
+    again: bool = False

@@ -6,18 +6,16 @@ compares some thousands of them. A cell that grows too large is split in two: no
 
 from __future__ import annotations
 
-import re
 from array import array
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import blake2b
 from typing import TypeVar
-from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
+
+from memctx._experience_words import Words, shared, words_of
 
 Vector = NDArray[np.float32]
 Rows = NDArray[np.int32]
@@ -26,45 +24,7 @@ T = TypeVar("T", bound=np.generic)
 SCAN = 3_000  # rows that a search compares
 CELL = 256  # rows of a cell at most
 ROUNDS = 4  # of moving two centres apart
-
-
-WORDS = 1 << 16  # numbers that a word can have
-MOST_WORDS = 300  # different words of a text that are compared
-_WORD = re.compile(r"\w+")
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """The words of a text as numbers, each once, with their counts brought to length one."""
-
-    numbers: NDArray[np.uint16]
-    weights: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, text: str) -> Words:
-        counts = Counter(map(_number, _WORD.findall(text.casefold()))).most_common(MOST_WORDS)
-        numbers = np.fromiter((number for number, _ in counts), np.uint16, len(counts))
-        weights = np.fromiter((count for _, count in counts), np.float32, len(counts))
-        return cls(numbers, weights / max(float(np.linalg.norm(weights)), 1e-9))
-
-    def cosines(self, others: Sequence[Words]) -> NDArray[np.float32]:
-        """With each of the others."""
-        table = np.zeros(WORDS, np.float32)
-        table[self.numbers] = self.weights
-        sizes = np.fromiter((len(other.numbers) for other in others), np.int64, len(others))
-        if not sizes.any():
-            return np.zeros(len(others), np.float32)
-        shared = table[np.concatenate([other.numbers for other in others])]
-        shared *= np.concatenate([other.weights for other in others])
-        sums = np.concatenate([[0], np.cumsum(shared, dtype=np.float64)])
-        ends = np.cumsum(sizes)
-        cosines: NDArray[np.float32] = (sums[ends] - sums[ends - sizes]).astype(np.float32)
-        return cosines
-
-
-@lru_cache(maxsize=100_000)
-def _number(word: str) -> int:
-    return crc32(word.encode("utf-8", "surrogatepass")) % WORDS
+NO_WORDS: Words = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +35,14 @@ class Text:
     vector: Vector
     words: Words
 
+    @classmethod
+    def of(cls, text: str, vector: Vector) -> Text:
+        return cls(key_of(text), vector, words_of(text))
+
 
 def key_of(text: str) -> bytes:
     """Equal for texts that differ in case or white space; over the whole text."""
     return blake2b(" ".join(text.casefold().split()).encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-NO_WORDS = Words(np.empty(0, np.uint16), np.empty(0, np.float32))
 
 
 class Nearby:
@@ -136,10 +97,14 @@ class Nearby:
         order = np.lexsort((rows, -scores))[:n]
         return rows[order], scores[order]
 
-    def cosines(self, text: Text, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Of the vectors, and of the words, of those rows."""
-        meant = self.vectors[rows] @ text.vector
-        return meant.astype(float), text.words.cosines([self._words[row] for row in rows]).astype(float)
+    def meaning(self, text: Text, rows: Rows) -> NDArray[np.float64]:
+        """The cosines of the vectors of those rows."""
+        cosines: NDArray[np.float64] = (self.vectors[rows] @ text.vector).astype(np.float64)
+        return cosines
+
+    def words(self, text: Text, rows: Rows) -> NDArray[np.float64]:
+        """The share of words that those rows have in common with it."""
+        return shared(text.words, [self._words[row] for row in rows.tolist()])
 
     def _near(self, vector: Vector) -> Rows:
         """The rows of the cells whose centres are nearest, `SCAN` or a few more."""

@@ -92,7 +92,17 @@ class Graph:
     name: str
 
 
-Effect = Generate | Embed | Recall | Remember | Forget | Later | Stored | Graph
+@dataclass(frozen=True, slots=True)
+class Advise:
+    """Ask the library of experience in memory for the `k` nearest to an observation; the answer is `memctx.experience.Retrieved`s."""
+
+    observation: str
+    task: str = ""
+    k: int = 3
+    min_trust: int | str = 0
+
+
+Effect = Generate | Embed | Recall | Remember | Forget | Later | Stored | Graph | Advise
 Asks = Generator[Effect, Any, Any]
 
 

@@ -16,7 +16,7 @@ LABEL = (
 LEVELS = {level: name for name, level in TRUST.items()}
 
 _OURS = re.compile(r"<(?=/?memctx-)", re.IGNORECASE)
-_BLOCK = re.compile(r"<memctx-(recalled|summary|next-tool)\b.*?(</memctx-\1>|\Z)", re.IGNORECASE | re.DOTALL)
+_BLOCK = re.compile(r"<memctx-(recalled|summary|next-tool|experience)\b.*?(</memctx-\1>|\Z)", re.IGNORECASE | re.DOTALL)
 _ID = re.compile(r"^#(\d+) ", re.MULTILINE)
 _LINES = re.compile("\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _UNSEEN = (

@@ -1,0 +1,246 @@
+"""A library in memory: numbers of every experience, and where its situation lies. The rows of the store are the truth."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memctx._experience_items import Experience, Level
+from memctx._experience_near import NO_WORDS, Nearby, Rows, Text
+from memctx._experience_rank import Numbers, likeness, score, texts_alike, turns, usefulness
+from memctx._experience_words import Words
+
+LEVELS: tuple[Level, ...] = ("principle", "method", "example", "pattern", "diagnostic", "mistake")
+ROWS = 512  # situations looked at, the nearest first,
+MOST = 1_000  # and experiences in them,
+BEST = 512  # and of those the ones whose words are compared
+TWINS = 8  # situations in which a duplicate is looked for
+SAME_ADVICE = 0.85  # share of words from which on two advices say the same,
+SAME_SITUATION = 0.95  # and likeness from which on two situations are one
+NONE = -1  # the row of an observation or a task that is not named
+
+Slots = NDArray[np.int64]
+_WORD = re.compile(r"\w+")
+
+ITEM = np.dtype(
+    [
+        ("id", np.int64),
+        ("observed", np.int32),
+        ("tasked", np.int32),
+        ("level", np.int8),
+        ("trust", np.int8),
+        ("writer", np.int32),
+        ("helped", np.float64),
+        ("outcomes", np.float64),
+        ("score", np.float64),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Where an experience belongs, or where an agent is; None: not named."""
+
+    observation: Text | None
+    task: Text | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An experience with what it is compared by."""
+
+    experience: Experience
+    situation: Situation
+    advice: Words
+
+
+def advice_of(text: str) -> Words:
+    """The different words of an advice as numbers; here "desk 1" and "desk 2" are not the same."""
+    words = set(_WORD.findall(text.casefold()))
+    return np.unique(np.array([crc32(word.encode("utf-8", "surrogatepass")) & 0x7FFFFFFF for word in words], np.int32))
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Experiences near a situation. `observed` and `tasked` as `likeness` takes them; `alike`: what it gives."""
+
+    slots: Slots
+    observed: Numbers | None
+    tasked: Numbers | None
+    alike: Numbers
+
+    def only(self, kept: NDArray[np.bool_] | Slots) -> Candidates:
+        observed = None if self.observed is None else self.observed[kept]
+        tasked = None if self.tasked is None else self.tasked[kept]
+        return Candidates(self.slots[kept], observed, tasked, self.alike[kept])
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which experiences a search may return."""
+
+    levels: Collection[Level] = LEVELS
+    min_trust: int = 0
+
+
+class Shelf:
+    """All experiences of one scope. `items` has a place, a slot, for each; a slot with id 0 is empty."""
+
+    def __init__(self, dim: int) -> None:
+        self.items = np.zeros(64, ITEM)
+        self.slots: dict[int, int] = {}
+        self.advice: dict[int, Words] = {}
+        self.observed, self.tasked = Nearby(dim), Nearby(dim)
+        self.writers: dict[str, int] = {}
+        self.written: Counter[int] = Counter()  # experiences of each writer
+        self.base = 0.5  # the success rate of all runs
+        self._free: list[int] = []
+        self._top = 0
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def put(self, entries: Sequence[Entry]) -> None:
+        """Add experiences; one that is there is replaced."""
+        self.drop(entry.experience.id for entry in entries)
+        slots = [self._slot() for _ in entries]
+        for slot, entry in zip(slots, entries, strict=True):
+            self._fill(slot, entry)
+        for name, near in (("observed", self.observed), ("tasked", self.tasked)):
+            texts = [entry.situation.observation if name == "observed" else entry.situation.task for entry in entries]
+            there = [(text, slot) for text, slot in zip(texts, slots, strict=True) if text is not None]
+            rows = near.put([text for text, _ in there], [slot for _, slot in there])
+            self.items[name][[slot for _, slot in there]] = rows
+
+    def drop(self, ids: Iterable[int]) -> None:
+        """Take experiences out; what is not there is passed over."""
+        for each in ids:
+            slot = self.slots.pop(each, None)
+            if slot is None:
+                continue
+            for name, near in (("observed", self.observed), ("tasked", self.tasked)):
+                if (row := int(self.items[name][slot])) != NONE:
+                    near.take(row, slot)
+            self._signed(int(self.items["writer"][slot]), -1)
+            self.items[slot] = np.zeros((), ITEM)
+            del self.advice[slot]
+            self._free.append(slot)
+
+    def near(self, at: Situation, wanted: Wanted) -> Candidates:
+        """The experiences whose situation is most like this one, in no order."""
+        observed = self._rows(self.observed, at.observation)
+        tasked = self._rows(self.tasked, at.task)
+        some = [
+            self._held(self.observed, observed, "tasked", tasked, wanted),
+            self._held(self.tasked, tasked, "observed", observed, wanted),
+        ]
+        slots = np.unique(np.concatenate(some))
+        meant = self._compared(slots, at, words=False)
+        if len(slots) <= BEST:
+            return self._compared(slots, at, words=True)
+        best = slots[np.lexsort((self.items["id"][slots], -self.scores(meant)))]
+        return self._compared(self._fairly(best, BEST), at, words=True)
+
+    def twins(self, entry: Entry) -> Candidates:
+        """The experiences of the same level that say nearly the same in nearly the same situation."""
+        at, wanted = entry.situation, Wanted((entry.experience.level,))
+        lead, text = (self.observed, at.observation) if at.observation else (self.tasked, at.task)
+        rows = np.empty(0, np.int32) if text is None else lead.nearest(text.vector, TWINS)[0]
+        slots = self._held(lead, rows, "level", np.array([LEVELS.index(entry.experience.level)], np.int32), wanted)
+        slots = slots[(self.items["observed"][slots] == NONE) == (at.observation is None)]
+        slots = slots[(self.items["tasked"][slots] == NONE) == (at.task is None)]
+        found = self._compared(slots[self.same_advice(entry.advice, slots) >= SAME_ADVICE], at, words=True)
+        same = [part >= SAME_SITUATION for part in (found.observed, found.tasked) if part is not None]
+        return found.only(np.logical_and.reduce(same)) if same else found
+
+    def useful(self, slots: Slots) -> Numbers:
+        """Measured usefulness, see `usefulness`."""
+        return usefulness(self.items["helped"][slots], self.items["outcomes"][slots], self.base)
+
+    def scores(self, found: Candidates) -> Numbers:
+        """What an answer is sorted by."""
+        return score(found.alike, self.useful(found.slots), self.items["outcomes"][found.slots])
+
+    def of_level(self, level: Level) -> Slots:
+        """The slots of all experiences of a level."""
+        items = self.items[: self._top]
+        return np.flatnonzero((items["id"] > 0) & (items["level"] == LEVELS.index(level)))
+
+    def same_advice(self, advice: Words, slots: Slots) -> Numbers:
+        """How much the advice of these says the same: the share of all words that both have (Jaccard)."""
+        held = [self.advice[slot] for slot in slots.tolist()]
+        sizes = np.array([len(words) for words in held], np.int64)
+        inside = np.concatenate([[0], np.cumsum(np.isin(np.concatenate([NO_WORDS, *held]), advice))])
+        ends = np.cumsum(sizes)
+        common = inside[ends] - inside[ends - sizes]
+        share: Numbers = common / np.maximum(sizes + len(advice) - common, 1)
+        return share
+
+    def _slot(self) -> int:
+        if self._free:
+            return self._free.pop()
+        if self._top == len(self.items):
+            self.items = np.concatenate([self.items, np.zeros(len(self.items), ITEM)])
+        self._top += 1
+        return self._top - 1
+
+    def _fill(self, slot: int, entry: Entry) -> None:
+        given = entry.experience
+        writer = self.writers.setdefault(given.writer, len(self.writers))
+        numbers = (given.helped, given.outcomes, given.score)
+        self.items[slot] = (given.id, NONE, NONE, LEVELS.index(given.level), given.trust, writer, *numbers)
+        self._signed(writer, 1)
+        self.slots[given.id] = slot
+        self.advice[slot] = entry.advice
+
+    def _signed(self, writer: int, more: int) -> None:
+        self.written[writer] += more
+        if not self.written[writer]:
+            del self.written[writer]
+
+    def _rows(self, near: Nearby, text: Text | None) -> Rows:
+        return np.empty(0, np.int32) if text is None else near.nearest(text.vector, ROWS)[0]
+
+    def _held(self, near: Nearby, rows: Rows, other: str, rows_of_other: Rows, wanted: Wanted) -> Slots:
+        """Who is in the nearest situations, those before others that are near on the other side as well."""
+        slots = np.concatenate([np.empty(0, np.int32), *(np.frombuffer(near.holders[row], np.int32) for row in rows)])
+        slots = slots[self._wanted(slots.astype(np.int64), wanted)].astype(np.int64)
+        if len(slots) > MOST:
+            both = np.isin(self.items[other][slots], rows_of_other)
+            slots = self._fairly(slots[np.argsort(~both, kind="stable")], MOST)
+        return slots
+
+    def _fairly(self, slots: Slots, most: int) -> Slots:
+        """The first of them, with no more than half of one writer where there are others."""
+        if len(self.written) > 1:
+            slots = slots[turns(self.items["writer"][slots]) < most // 2]
+        return slots[:most]
+
+    def _wanted(self, slots: Slots, wanted: Wanted) -> NDArray[np.bool_]:
+        allowed = np.zeros(len(LEVELS), bool)
+        allowed[[LEVELS.index(level) for level in wanted.levels]] = True
+        kept: NDArray[np.bool_] = allowed[self.items["level"][slots]] & (self.items["trust"][slots] >= wanted.min_trust)
+        return kept
+
+    def _compared(self, slots: Slots, at: Situation, *, words: bool) -> Candidates:
+        observed = self._alike(self.observed, at.observation, self.items["observed"][slots], words)
+        tasked = self._alike(self.tasked, at.task, self.items["tasked"][slots], words)
+        return Candidates(slots, observed, tasked, likeness(observed, tasked))
+
+    def _alike(self, near: Nearby, text: Text | None, rows: Rows, words: bool) -> Numbers | None:
+        """Of a text to those of the rows; NaN where there is none."""
+        if text is None:
+            return None
+        unique, back = np.unique(rows, return_inverse=True)
+        there = unique[unique != NONE]
+        alike = np.full(len(unique), np.nan)
+        if len(there):
+            meaning = near.meaning(text, there)
+            alike[len(unique) - len(there) :] = texts_alike(meaning, near.words(text, there)) if words else meaning
+        return alike[back]
