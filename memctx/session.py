@@ -17,7 +17,7 @@ from memctx.decide import Decision
 from memctx.edits import Offer
 from memctx.effects import Asks, Embed, Forget, Generate, Recall, Remember, adrive, drive
 from memctx.errors import InvalidMessage
-from memctx.messages import Message, Transcript
+from memctx.messages import Transcript
 from memctx.offer import Front
 from memctx.pipeline import Pipeline
 from memctx.plan import Plan
@@ -29,6 +29,7 @@ from memctx.view import View
 
 if TYPE_CHECKING:
     from memctx.scoped import Scoped
+    from memctx.search_tools import SearchTools
 
 KINDS = {"generate": Generate, "embed": Embed, "recall": Recall, "remember": Remember, "forget": Forget}
 USER_FIRST = ("anthropic", "gemini")
@@ -68,7 +69,7 @@ class Session:
         self.form = form
         self._definite = definite
         provider = self.pipeline.provider or form.provider
-        self.transcript = Transcript(form, self._count)
+        self.transcript = Transcript(form, lambda message: self.counter.message(message.out))
         self.protection = Protection(self.transcript, self.pipeline.pins)
         self.renderer = Renderer(self.transcript, form, self.counter, self.protection, provider in USER_FIRST)
         self.plan = Plan()
@@ -79,9 +80,6 @@ class Session:
         self.considered = 0
         self.front = Front(self.counter)
         self.forced: tuple[str, ...] = ()
-
-    def _count(self, message: Message) -> int:
-        return self.counter.message(message.out)
 
     # -- the call ----------------------------------------------------------------------------------------------------
 
@@ -142,8 +140,7 @@ class Session:
         elif keeps and (yield from self.keep.load(self)):
             forked = True
             self.memos.clear()
-        same = not forked and self.forced == tuple(forced)
-        self.forced = tuple(forced)
+        same, self.forced = not forked and self.forced == tuple(forced), tuple(forced)
         self.front.take(tools, system)
         if self._view is not None and same and changed == len(self.transcript.steps) and not self.front.moved:
             return self._view
@@ -220,7 +217,6 @@ class Session:
             raise InvalidMessage("nothing in these messages can be sent: no message has content", code="empty_messages")
         front.send()
         prefix = self.accounts.send(front.tokens + renderer.tokens, front.tokens + self.transcript.tokens)
-        marks = self.accounts.marks(len(renderer.out)) if self.pipeline.price.marks else ()
         self._view = View(
             messages=renderer.out.copy(),
             tools=front.tools,
@@ -232,7 +228,7 @@ class Session:
             system=front.system,
             allowed=front.allowed,
             deferred=front.deferred,
-            breakpoints=marks,
+            breakpoints=self.accounts.marks(len(renderer.out)) if self.pipeline.price.marks else (),
         )
         return self._view
 
@@ -286,6 +282,13 @@ class Session:
     def reopen_tool(self, max_tokens: int = 4000) -> ReopenTool:
         """A tool that gives the model `reopen`, at most `max_tokens` a call; its result is counted like any other."""
         return ReopenTool(self.reopen, self.counter.text, max_tokens)
+
+    def search_tools(self, k: int = 5) -> SearchTools:
+        """The tools by which the model finds `k` more of the host's tools at a time, and takes some away."""
+        from memctx.search_tools import SearchTools, Shelf
+
+        cap = next((getattr(strategy, "cap", 0) for _, strategy in self.hooked["offers"]), 0)
+        return SearchTools(lambda: Shelf(self.front.catalogue, self.front.usable, self.front.deferred, cap), k)
 
     @property
     def decisions(self) -> list[Decision]:
