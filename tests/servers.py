@@ -271,9 +271,7 @@ def responses(body: Json, server: Server) -> Answer:
         part = {"type": "output_text", "text": reply.text, "annotations": []}
         head = {"id": f"msg_{next(IDS)}", "type": "message", "status": "completed", "role": "assistant"}
         output.append({**head, "content": [part]})
-    for call in reply.calls:
-        head = {"id": f"fc_{next(IDS)}", "type": "function_call", "status": "completed", "name": call.name}
-        output.append({**head, "call_id": call.id or f"call_{next(IDS)}", "arguments": call.arguments})
+    output += [responses_call(call) for call in reply.calls]
     sent, got = used(reply, tokens)
     answer: Json = {
         "id": f"resp_{next(IDS)}", "object": "response", "created_at": 1, "model": body["model"], "status": "completed",
@@ -288,6 +286,16 @@ def responses(body: Json, server: Server) -> Answer:
     if body.get("store") is not False:
         server.stored[answer["id"]] = [*items, *output]
     return answer, responses_events(answer)
+
+
+def responses_call(call: Call) -> Json:
+    """The item of a call; `tool_search` is the tool of that type, run by the client."""
+    head = {"status": "completed", "call_id": call.id or f"call_{next(IDS)}"}
+    if call.name == "tool_search":
+        search = {"id": f"tsc_{next(IDS)}", "type": "tool_search_call", "execution": "client"}
+        return {**head, **search, "arguments": json.loads(call.arguments)}
+    function = {"id": f"fc_{next(IDS)}", "type": "function_call", "name": call.name}
+    return {**head, **function, "arguments": call.arguments}
 
 
 def known_items(body: Json, server: Server) -> list[Any]:
@@ -315,7 +323,7 @@ def responses_events(answer: Json) -> Iterator[Event]:
     yield event("response.in_progress", response=started)
     for index, item in enumerate(answer["output"]):
         at = {"item_id": item["id"], "output_index": index}
-        bare: Json = {"content": []} if item["type"] == "message" else {"arguments": ""}
+        bare: Json = {"message": {"content": []}, "function_call": {"arguments": ""}}.get(item["type"], {})
         yield event("response.output_item.added", output_index=index, item={**item, **bare, "status": "in_progress"})
         if item["type"] == "message":
             part = item["content"][0]
@@ -325,7 +333,7 @@ def responses_events(answer: Json) -> Iterator[Event]:
                 yield event("response.output_text.delta", **inside, delta=piece, logprobs=[])
             yield event("response.output_text.done", **inside, text=part["text"], logprobs=[])
             yield event("response.content_part.done", **inside, part=part)
-        else:
+        elif item["type"] == "function_call":
             for piece in pieces(item["arguments"]):
                 yield event("response.function_call_arguments.delta", **at, delta=piece)
             done = {"arguments": item["arguments"], "name": item["name"]}

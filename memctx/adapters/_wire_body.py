@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from memctx.adapters._wire_tools import delivered
+from memctx.adapters._wire_tools import chosen, delivered
 from memctx.view import View
 
 Json = dict[str, Any]
@@ -43,6 +43,12 @@ class Ask:
     @property
     def system(self) -> Any:
         return self.body.get(SYSTEM[self.service])
+
+    @property
+    def beside(self) -> Json:
+        """What a view is told beside messages and tools."""
+        forced = chosen(self.body.get("tool_choice"))
+        return {"system": self.system, **({"forced": tuple(sorted(forced))} if forced else {})}
 
 
 class _Item(dict[str, Any]):

@@ -35,7 +35,8 @@ class Viewer(Protocol):
 
     A viewer that also has `shrink(to: int | None)` is asked to lower its budget, to `to` tokens where that is known,
     when the provider says that the context was too long; the request is then sent once more. `accounts.observe(usage)`
-    is told what a call cost whose history the provider holds (`previous_response_id`, `conversation`).
+    is told what a call cost whose history the provider holds (`previous_response_id`, `conversation`). `view` also gets
+    `forced`, the names of tools, for a request whose `tool_choice` names some.
     """
 
     @property
@@ -85,7 +86,7 @@ class Transport(httpx2.BaseTransport):
         if isinstance(step, _Read):
             return step.message.read()
         if isinstance(step, _See):
-            return step.viewer.view(step.ask.messages, step.ask.tools, system=step.ask.system)
+            return step.viewer.view(step.ask.messages, step.ask.tools, **step.ask.beside)
         return self._inner.handle_request(step.request)
 
     def close(self) -> None:
@@ -123,7 +124,7 @@ class AsyncTransport(httpx2.AsyncBaseTransport):
         if isinstance(step, _Read):
             return await step.message.aread()
         if isinstance(step, _See):
-            return await step.viewer.aview(step.ask.messages, step.ask.tools, system=step.ask.system)
+            return await step.viewer.aview(step.ask.messages, step.ask.tools, **step.ask.beside)
         return await self._inner.handle_async_request(step.request)
 
     async def aclose(self) -> None:
@@ -140,7 +141,7 @@ class _Read:
 
 @dataclass(frozen=True, slots=True)
 class _See:
-    viewer: Viewer
+    viewer: Any
     ask: wire.Ask
 
 
