@@ -1,7 +1,7 @@
 """Tournaments: who plays whom next, until a number of games is spent.
 
-Every match is played from every seat with the same seed, so that luck and the first move fall on all alike. The next match
-is drawn from what is known so far, so a tournament that stopped goes on from its state as if it had not.
+A match is one game from every seat with the same seed, and its result is the sum: luck and the first move fall on all alike,
+and cancel. The next match is drawn from what is known so far, so a tournament that stopped goes on as if it had not.
 """
 
 from __future__ import annotations
@@ -116,16 +116,21 @@ class Tournament:
             drawn = [self._match(self.matches + number) for number in range(min(left, self.batch))]
             rounds = [(turned(seats, turn), start) for seats, start in drawn for turn in range(self.env.players)]
             found: list[Played] = yield [play(self.env, self.players, seats, start) for seats, start in rounds]
-            for each in found:
-                self._rate(each)
+            for number in range(len(drawn)):
+                self._rate(found[number * self.env.players : (number + 1) * self.env.players])
             self.matches += len(drawn)
         return dict(self.ratings)
 
-    def _rate(self, played: Played) -> None:
-        new = ratings.rated([self.ratings[name] for name in played.seats], played.rewards)
-        self.ratings.update(zip(played.seats, new, strict=True))
+    def _rate(self, match: list[Played]) -> None:
+        total = dict.fromkeys(match[0].seats, 0.0)
+        for game in match:
+            for name, reward in zip(game.seats, game.rewards, strict=True):
+                total[name] += reward
+        new = ratings.rated([self.ratings[name] for name in total], list(total.values()))
+        self.ratings.update(zip(total, new, strict=True))
         if self.seen:
-            self.seen(played)
+            for game in match:
+                self.seen(game)
 
     def _match(self, number: int) -> tuple[tuple[str, ...], Start]:
         chance = Random(f"{self.seed} {number}")
