@@ -56,9 +56,17 @@ def _clean(text: str) -> str:
 
 def _cleaned(meta: Any) -> Any:
     try:
-        return json.loads(_clean(json.dumps(meta, ensure_ascii=False, allow_nan=False)).replace("\\u0000", "\ufffd"))
+        return _storable(json.loads(json.dumps(meta, allow_nan=False)))
     except (TypeError, ValueError) as cause:
         raise FilterError(f"meta holds what JSON cannot carry ({cause}): use only JSON values", field="meta") from cause
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return _clean(value)
+    if isinstance(value, list):
+        return [_storable(each) for each in value]
+    return {_clean(key): _storable(each) for key, each in value.items()} if isinstance(value, dict) else value
 
 
 def the_one(found: list[Record], key: str) -> Record:
