@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -185,15 +188,54 @@ def test_another_embedder_makes_its_own_vectors(url: str) -> None:
         assert list(_saved.load(ana, "agent").edges()) == list(_saved.shared(ana, "agent").edges())
 
 
-def test_a_shared_graph_is_read_once_until_something_is_learned(memory: Memory) -> None:
+def test_a_shared_graph_reads_only_what_is_new(memory: Memory) -> None:
     ana = memory.at("acme", "ana")
+    assert list(_saved.shared(ana, "agent").edges()) == []
     _saved.learn(ana, "agent", CANCEL)
     first = _saved.shared(ana, "agent")
-    assert _saved.shared(memory.at("acme", "ana"), "agent") is first
+    place = _saved._place(ana, "agent")
+    assert memory.store.read(partial(_saved._news, place, first.embedder)).edges == []
     _saved.learn(ana, "agent", REFUND)
-    second = _saved.shared(ana, "agent")
-    assert second is not first
-    assert second.tools == ["cancel_order", "find_user", "get_order", "refund"]
+    news = memory.store.read(partial(_saved._news, place, first.embedder))
+    assert [edge.v for edge in news.edges] == ["find_user", "get_order", "refund"]
+    assert set(news.vectors) == {visit.state for visit in (*CANCEL[:2], *REFUND)}
+    assert _saved.shared(memory.at("acme", "ana"), "agent") is first
+    assert list(first.edges()) == list(_saved.load(ana, "agent").edges())
+
+
+@pytest.mark.parametrize("again", [[CANCEL], [REFUND], []], ids=["the same run", "another run", "nothing"])
+def test_a_shared_graph_forgets_what_was_erased(memory: Memory, again: list[list[Visit]]) -> None:
+    ana = memory.at("acme", "ana")
+    _saved.learn(ana, "agent", CANCEL)
+    before = _saved.shared(ana, "agent")
+    ana.erase()
+    for run in again:
+        _saved.learn(ana, "agent", run)
+    after = _saved.shared(ana, "agent")
+    assert after is not before
+    assert list(after.edges()) == list(learned(*again).edges())
+    _saved.save(ToolGraph(), ana, "agent")
+    assert list(_saved.shared(ana, "agent").edges()) == []
+
+
+def test_a_shared_graph_nobody_has_is_let_go(memory: Memory) -> None:
+    ana = memory.at("acme", "ana")
+    _saved.learn(ana, "agent", CANCEL)
+    held = weakref.ref(_saved.shared(ana, "agent"))
+    gc.collect()
+    assert held() is None
+
+
+def test_late_news_changes_nothing(memory: Memory) -> None:
+    ana, place = memory.at("acme", "ana"), _saved._place(memory.at("acme", "ana"), "agent")
+    _saved.learn(ana, "agent", CANCEL)
+    graph = _saved.shared(ana, "agent")
+    _saved.learn(ana, "agent", CANCEL)
+    late = memory.store.read(partial(_saved._news, place, graph.embedder))
+    _saved.learn(ana, "agent", CANCEL)
+    newest = list(_saved.shared(ana, "agent").edges())
+    assert list(_saved._caught_up(ana, place, graph, late).edges()) == newest
+    assert newest[0].count == 3
 
 
 def test_two_processes_that_learn_at_once_lose_nothing(url: str, root: Path) -> None:

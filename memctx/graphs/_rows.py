@@ -20,6 +20,7 @@ from memctx.stores._rows import inserting
 from memctx.stores._tables import document, item_vector
 
 GRAPH, EDGE = "tool_graph", "tool_edge"
+Versions = dict[int, int]  # of rows, by id
 CHUNK = 500  # rows in one statement
 LONGEST = 120  # characters of an embedder's name in the store
 
@@ -46,10 +47,20 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An edge as it is kept."""
+    """An edge as it is kept: the id and name of its row."""
 
     id: int
+    row: str
     edge: Edge
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A graph's own row. Its id is never another's, so id and version together say what a reader has seen."""
+
+    id: int
+    version: int
+    settings: dict[str, Any]
 
 
 def maker(embedder: str) -> str:
@@ -58,32 +69,42 @@ def maker(embedder: str) -> str:
     return name if len(name) <= LONGEST else f"graph:{_digest(embedder)}"
 
 
-def head(conn: Connection, place: Place) -> tuple[int, dict[str, Any]] | None:
-    """(version, settings) of a graph, or None."""
-    query = select(document.c.version, document.c.data).where(place.of(GRAPH), document.c.name == place.name)
-    row = conn.execute(query).one_or_none()
-    return None if row is None else (row.version, row.data)
+def head(conn: Connection, place: Place) -> Head | None:
+    """What says which graph this is, and as of when; None where there is none."""
+    query = select(document.c.id, document.c.version, document.c.data)
+    row = conn.execute(query.where(place.of(GRAPH), document.c.name == place.name)).one_or_none()
+    return None if row is None else Head(row.id, row.version, row.data)
 
 
-def edges(conn: Connection, place: Place, wanted: Iterable[Edge] | None = None) -> dict[str, Kept]:
-    """The edges that are kept, by the names of their rows; of those `wanted` only."""
-    query = select(document.c.id, document.c.name, document.c.data).where(place.of(EDGE))
-    if wanted is None:
-        mine = func.substr(document.c.name, 1, len(place.prefix)) == place.prefix
-        rows: Iterable[Any] = conn.execute(query.where(mine))
-    else:
-        names = sorted(map(place.row, wanted))
-        rows = (row for some in _chunks(names) for row in conn.execute(query.where(document.c.name.in_(some))))
-    return {row.name: Kept(row.id, edge_of(row.data)) for row in rows}
+def versions(conn: Connection, place: Place) -> Versions:
+    """The version of every edge's row."""
+    rows = conn.execute(select(document.c.id, document.c.version).where(_edges_of(place)))
+    return {row.id: row.version for row in rows}
 
 
-def vectors(conn: Connection, place: Place) -> dict[str, bytes]:
-    """The vectors of all states of a graph, by the digests of their texts."""
-    mine = func.substr(document.c.name, 1, len(place.prefix)) == place.prefix
-    join = item_vector.join(document, document.c.id == item_vector.c.document)
-    of_mine = and_(item_vector.c.scope == place.scope, item_vector.c.embedder == place.embedder)
-    query = select(item_vector.c.path, item_vector.c.vector).select_from(join).where(of_mine, place.of(EDGE), mine)
-    return {row.path: row.vector for row in conn.execute(query)}
+def touched(conn: Connection, place: Place, wanted: Iterable[Edge]) -> Iterator[Kept]:
+    """Those of these edges that are kept."""
+    names = sorted(map(place.row, wanted))
+    return (kept for some in _chunks(names) for kept in _kept(conn, place.of(EDGE), document.c.name.in_(some)))
+
+
+def edges(conn: Connection, place: Place, ids: Collection[int] | None = None) -> list[Kept]:
+    """The edges of the graph; those with these row ids, where given."""
+    if ids is None:
+        return list(_kept(conn, _edges_of(place)))
+    return [kept for some in _chunks(sorted(ids)) for kept in _kept(conn, place.of(EDGE), document.c.id.in_(some))]
+
+
+def vectors(conn: Connection, place: Place, kept: Sequence[Kept]) -> dict[str, bytes]:
+    """The vectors of these edges' states, by text; a state may have none."""
+    texts = {_digest(state.text): state.text for each in kept for state in each.edge.states}
+    mine = and_(item_vector.c.scope == place.scope, item_vector.c.embedder == place.embedder)
+    query = select(item_vector.c.path, item_vector.c.vector).where(mine)
+    found: dict[str, bytes] = {}
+    for some in _chunks([each.id for each in kept]):
+        rows = conn.execute(query.where(item_vector.c.document.in_(some)))
+        found.update((texts[row.path], row.vector) for row in rows if row.path in texts)
+    return found
 
 
 def write(conn: Connection, place: Place, changed: Sequence[Edge], made: Mapping[str, bytes], now: float) -> None:
@@ -120,11 +141,13 @@ def remove(conn: Connection, place: Place, kept: Iterable[Kept]) -> None:
         conn.execute(delete(document).where(place.of(EDGE), document.c.id.in_(some)))
 
 
-def by_text(kept: Iterable[Kept], vectors: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The vectors of `vectors` by the texts of these edges' states."""
-    texts = {state.text for each in kept for state in each.edge.states}
-    digests = ((text, _digest(text)) for text in texts)
-    return {text: vectors[digest] for text, digest in digests if digest in vectors}
+def _edges_of(place: Place) -> ColumnElement[bool]:
+    return and_(place.of(EDGE), func.substr(document.c.name, 1, len(place.prefix)) == place.prefix)
+
+
+def _kept(conn: Connection, *where: ColumnElement[bool]) -> Iterator[Kept]:
+    query = select(document.c.id, document.c.name, document.c.data).where(*where)
+    return (Kept(row.id, row.name, edge_of(row.data)) for row in conn.execute(query))
 
 
 def _put(conn: Connection, rows: list[dict[str, Any]]) -> Iterator[Any]:

@@ -8,7 +8,9 @@ Every function has a twin with an `a` before its name.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -27,12 +29,13 @@ if TYPE_CHECKING:
     from memctx.stores import Vectors
 
     Work = Callable[[Connection, list[bytes]], Any]
-    Found = tuple[int, dict[str, Any], list[Edge], dict[str, bytes]]
 
 LONGEST = 120  # characters of a graph's name
 WARM = "a run begins"  # any text: the first suggestion reads every vector
 
-_shared: WeakKeyDictionary[Memory, WeakValueDictionary[tuple[str, str, int], ToolGraph]] = WeakKeyDictionary()
+BATCH = 10_000  # texts looked up at once
+
+_shared: WeakKeyDictionary[Memory, WeakValueDictionary[tuple[str, str], ToolGraph]] = WeakKeyDictionary()
 
 
 def learn(memory: Scoped, name: str, visits: Sequence[Visit], reward: float = 1.0) -> list[Edge]:
@@ -67,29 +70,28 @@ async def asave(graph: ToolGraph, memory: Scoped, name: str) -> int:
 
 def load(memory: Scoped, name: str) -> ToolGraph:
     """A graph of one's own with what is kept under `name`; an empty one where nothing is."""
-    return _made(memory, memory.memory.store.read(partial(_found, _place(memory, name))))
+    return _new(memory, memory.memory.store.read(partial(_news, _place(memory, name), None)))
 
 
 async def aload(memory: Scoped, name: str) -> ToolGraph:
     """As `load`."""
-    return _made(memory, await memory.memory.store.aread(partial(_found, _place(memory, name))))
+    return _new(memory, await memory.memory.store.aread(partial(_news, _place(memory, name), None)))
 
 
 def shared(memory: Scoped, name: str) -> ToolGraph:
-    """As `load`, for reading only: one graph for all who ask, while it is in use and nothing was learned since."""
+    """As `load`, for reading only: one graph for all who ask, while any of them has it; only what is new is read."""
     place = _place(memory, name)
-    return _known(memory, place, memory.memory.store.read(partial(_version, place))) or _keep(
-        memory, place, memory.memory.store.read(partial(_found, place))
-    )
+    graph = _held(memory, place)
+    news = memory.memory.store.read(partial(_news, place, graph.embedder if graph else None))
+    return _caught_up(memory, place, graph, news)
 
 
 async def ashared(memory: Scoped, name: str) -> ToolGraph:
     """As `shared`."""
-    place, store = _place(memory, name), memory.memory.store
-    if (graph := _known(memory, place, await store.aread(partial(_version, place)))) is not None:
-        return graph
-    found = await store.aread(partial(_found, place))
-    return await asyncio.to_thread(_keep, memory, place, found)
+    place = _place(memory, name)
+    graph = _held(memory, place)
+    news = await memory.memory.store.aread(partial(_news, place, graph.embedder if graph else None))
+    return await asyncio.to_thread(_caught_up, memory, place, graph, news)
 
 
 # -- inside a transaction ------------------------------------------------------------------------------------------------
@@ -102,8 +104,8 @@ def _learning(memory: Scoped, name: str, visits: Sequence[Visit], reward: float)
     def work(conn: Connection, vectors: list[bytes]) -> list[Edge]:
         now = memory.memory.clock()
         head = rows.head(conn, place)
-        graph = component.load("graphs", head[1]) if head else ToolGraph()
-        graph.put(kept.edge for kept in rows.edges(conn, place, touched).values())
+        graph = component.load("graphs", head.settings) if head else ToolGraph()
+        graph.put(kept.edge for kept in rows.touched(conn, place, touched))
         changed: list[Edge] = graph.learn(visits, reward=reward, now=now)
         if changed:
             rows.write(conn, place, changed, dict(zip(texts, vectors, strict=True)), now)
@@ -119,7 +121,7 @@ def _saving(graph: ToolGraph, memory: Scoped, name: str) -> tuple[Work, list[str
 
     def work(conn: Connection, vectors: list[bytes]) -> int:
         now = memory.memory.clock()
-        there = rows.edges(conn, place)
+        there = {kept.row: kept for kept in rows.edges(conn, place)}
         wanted = {place.row(edge): edge for edge in edges}
         gone = [kept for row, kept in there.items() if row not in wanted]
         changed = [edge for row, edge in wanted.items() if row not in there or there[row].edge != edge]
@@ -131,58 +133,88 @@ def _saving(graph: ToolGraph, memory: Scoped, name: str) -> tuple[Work, list[str
     return work, texts
 
 
-def _version(place: rows.Place, conn: Connection) -> int:
-    head = rows.head(conn, place)
-    return head[0] if head else 0
-
-
-def _found(place: rows.Place, conn: Connection) -> Found:
-    """(version, settings, edges, vectors of their states by text)."""
-    version, settings = rows.head(conn, place) or (0, ToolGraph().dump())
-    kept = rows.edges(conn, place).values()
-    return version, settings, [each.edge for each in kept], rows.by_text(kept, rows.vectors(conn, place))
+def _news(place: rows.Place, seen: Seen | None, conn: Connection) -> News:
+    """What a reader that has `seen` some of it must still read; all of it where edges went away."""
+    head = rows.head(conn, place) or rows.Head(0, 0, ToolGraph().dump())
+    if seen is not None and (seen.head.id, seen.head.version) == (head.id, head.version):
+        return News(head, seen.versions, [], {}, whole=False)
+    now = rows.versions(conn, place)
+    whole = (
+        seen is None
+        or seen.head.id != head.id
+        or seen.head.settings != head.settings
+        or not seen.versions.keys() <= now.keys()
+    )
+    known = {} if whole or seen is None else seen.versions
+    kept = rows.edges(
+        conn, place, None if whole else [row for row, version in now.items() if known.get(row) != version]
+    )
+    return News(head, now, [each.edge for each in kept], rows.vectors(conn, place, kept), whole)
 
 
 # -- outside -------------------------------------------------------------------------------------------------------------
 
 
-def _made(memory: Scoped, found: Found) -> ToolGraph:
-    _, settings, edges, vectors = found
-    graph: ToolGraph = component.load("graphs", {**settings, "embedder": Known(memory.memory.embedder, vectors)})
-    graph.put(edges)
-    return graph
+@dataclass(frozen=True, slots=True)
+class News:
+    """Edges with the vectors of their states, by text; `versions` of all rows, as of `head`. `whole`: there are no others."""
+
+    head: rows.Head
+    versions: rows.Versions
+    edges: list[Edge]
+    vectors: dict[str, bytes]
+    whole: bool
 
 
-def _known(memory: Scoped, place: rows.Place, version: int) -> ToolGraph | None:
-    graphs = _shared.get(memory.memory)
-    return graphs.get((place.scope, place.name, version)) if graphs is not None else None
+class Seen:
+    """What a loaded graph has seen of the store; and its embedder, which looks texts up and has the others made."""
 
-
-def _keep(memory: Scoped, place: rows.Place, found: Found) -> ToolGraph:
-    graph = _made(memory, found)
-    graph.suggest((), WARM)
-    _shared.setdefault(memory.memory, WeakValueDictionary())[place.scope, place.name, found[0]] = graph
-    return graph
-
-
-class Known:
-    """An embedder that looks texts up first; what it does not know it has the other make."""
-
-    def __init__(self, other: Embedder, vectors: Mapping[str, bytes]) -> None:
-        self.name, self.dim, self.batch = other.name, other.dim, 10_000
-        self._other, self._vectors = other, vectors
+    def __init__(self, other: Embedder, news: News) -> None:
+        self.name, self.dim, self.batch = other.name, other.dim, BATCH
+        self.head, self.versions, self.vectors = news.head, news.versions, news.vectors
+        self.lock = threading.Lock()
+        self._other = other
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """(n, dim) float32, rows of length one. Raises `EmbeddingError`."""
         import numpy as np
 
         found = np.empty((len(texts), self.dim), np.float32)
-        missing = [at for at, text in enumerate(texts) if text not in self._vectors]
-        for at in set(range(len(texts))).difference(missing):
-            found[at] = np.frombuffer(self._vectors[texts[at]], "<f4")
+        known = [self.vectors.get(text) for text in texts]
+        for place, vector in enumerate(known):
+            if vector is not None:
+                found[place] = np.frombuffer(vector, "<f4")
+        missing = [place for place, vector in enumerate(known) if vector is None]
         if missing:
-            found[missing] = self._other.embed([texts[at] for at in missing])
+            found[missing] = self._other.embed([texts[place] for place in missing])
         return found
+
+
+def _new(memory: Scoped, news: News) -> ToolGraph:
+    graph: ToolGraph = component.load("graphs", {**news.head.settings, "embedder": Seen(memory.memory.embedder, news)})
+    graph.put(news.edges)
+    return graph
+
+
+def _held(memory: Scoped, place: rows.Place) -> ToolGraph | None:
+    graphs = _shared.get(memory.memory)
+    return graphs.get((place.scope, place.name)) if graphs is not None else None
+
+
+def _caught_up(memory: Scoped, place: rows.Place, graph: ToolGraph | None, news: News) -> ToolGraph:
+    """The shared graph with what is new; its vectors are read here, where nobody waits on an event loop."""
+    if graph is None or news.whole:
+        graph = _new(memory, news)
+        _shared.setdefault(memory.memory, WeakValueDictionary())[place.scope, place.name] = graph
+    elif news.edges:
+        seen: Seen = graph.embedder
+        with seen.lock:
+            if news.head.version > seen.head.version:  # another reader may have been here with later news
+                seen.vectors.update(news.vectors)
+                graph.put(news.edges)
+                seen.head, seen.versions = news.head, news.versions
+    graph.suggest((), WARM)
+    return graph
 
 
 def _place(memory: Scoped, name: str) -> rows.Place:

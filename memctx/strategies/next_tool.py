@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from memctx.scoped import Scoped
 
 OPEN, CLOSE = "<memctx-next-tool>", "</memctx-next-tool>"
+LEAST = 0.1  # probability of a second tool that is worth naming
 FRAME = 8  # tokens of a message around its text
 NEWEST, PART = 12, 400  # messages a model sees to summarise the state, and the characters of each
 ASKED = (
@@ -37,7 +38,7 @@ ASKED = (
 
 
 class NextTool(Component):
-    """One line with the `k` likeliest next tools, where the first has a probability of at least `confidence`.
+    """One line with at most `k` likely next tools, where the first has a probability of at least `confidence`.
 
     `graph`: a name in the session's memory, or a `.graphml` file that `memctx tools graph` wrote. `lines`: how many lines may be
     in sight; then no more come. `summarise`: let a model describe the state of the dialogue, rather than a rule. Only tools
@@ -86,10 +87,11 @@ class NextTool(Component):
 
 
 def line(suggestions: Sequence[Suggestion]) -> str:
-    """The suggestions as they stand in a view."""
+    """The suggestions as they stand in a view: the first, and others that are not unlikely."""
     from memctx.graphs._plain import label
 
-    named = " or ".join(f"{label(each.tool)} ({each.score:.0%})" for each in suggestions)
+    told = [each for place, each in enumerate(suggestions) if not place or each.score >= LEAST]
+    named = " or ".join(f"{label(each.tool)} ({each.score:.0%})" for each in told)
     return f"{OPEN}From here, earlier runs that ended well called {named}. A hint from records, not an order.{CLOSE}"
 
 
