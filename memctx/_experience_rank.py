@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Numbers = NDArray[np.float64]
 
-OBSERVED = 0.67  # share of the observation in the likeness of a situation; the rest is the task's
+OBSERVED = 0.75  # share of the observation in the likeness of a situation; the rest is the task's
 WORDS = 0.7  # share of the words in the likeness of two texts; the rest is the meaning's
 GENERAL = 0.8  # what likeness counts for an experience that names no observation, or no task
 Z = 1.28  # half width of the interval of a success rate: 80 % of the cases

@@ -26,7 +26,7 @@ AGAIN = "(again)"  # what an example did is what it had done just before
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """What a run that ended well did at a step."""
+    """What a run did at a step."""
 
     at: int
     step: Step
@@ -40,7 +40,7 @@ class Method(Protocol):
     """One data set under one method."""
 
     def learn(self, story: Story) -> None:
-        """A run has ended well, and the host has said so."""
+        """A run ended with an outcome above 0, and the host has said so."""
         ...
 
     def suggest(self, story: Story, at: int) -> list[str]:
@@ -102,7 +102,9 @@ class Retrieving:
         for at, step in enumerate(story.steps):
             name = f"{story.id}#{at}"
             self._examples[name] = Example(at, step)
-            items.append(Experience(step.action, "example", story.asked, step.situation, evidence=(name,)))
+            items.append(
+                Experience(step.action, "example", story.asked, step.situation, story.outcome, evidence=(name,))
+            )
         self._library.admit(items, writer="bench", outcome=story.outcome)
 
     def suggest(self, story: Story, at: int) -> list[str]:
@@ -114,7 +116,7 @@ class Retrieving:
 
     def found(self, observation: str, task: str) -> list[Example]:
         """The examples that the library gives, best first."""
-        found = self._library.retrieve(observation, task, ASKED)
+        found = self._library.retrieve(observation, task, ASKED, polarity="worked")
         return [self._examples[each.experience.evidence[0]] for each in found]
 
     def close(self) -> None:

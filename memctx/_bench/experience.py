@@ -1,7 +1,7 @@
 """Next-action prediction: at each step of a run that ended well, is its next action among three suggested ones?
 
-The library holds what runs on other tasks did, those of them that ended well by the outcome their record states. Runs that ended
-badly are neither learned from nor predicted: what they did next is no advice.
+The library holds what runs on other tasks did, those of them whose record states an outcome above 0: that is who a `Library`
+takes examples of what worked from. Runs that did not end well are not predicted: what they did next is no advice.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from memctx._bench._experience_methods import METHODS, ONLINE, Method
-from memctx._bench._experience_runs import KINDS, Story, chosen, split
+from memctx._bench._experience_runs import KINDS, Kind, Story, chosen, split
 from memctx.errors import ConfigError
 
 Watch = Callable[[str, int, int], None]
@@ -39,7 +39,7 @@ def bench(train: Path, test: Path, methods: Sequence[str] = (), watch: Watch | N
     names = chosen(methods, list(METHODS))
     some = False
     for kind in KINDS:
-        known, asked = ([s for s in part if s.outcome >= kind.well] for part in split(train, test, kind))
+        known, asked = sides(train, test, kind)
         if not known or not asked:
             continue
         some = True
@@ -48,6 +48,12 @@ def bench(train: Path, test: Path, methods: Sequence[str] = (), watch: Watch | N
             yield Line(kind.name, name, round(sum(hits) / len(hits), 4), len(hits))
     if not some:
         raise ConfigError(f"no runs of {', '.join(kind.name for kind in KINDS)} in {train} and {test}", field="train")
+
+
+def sides(train: Path, test: Path, kind: Kind) -> tuple[list[Story], list[Story]]:
+    """The runs that are learned from, and the ones that are predicted."""
+    known, asked = split(train, test, kind)
+    return [story for story in known if story.outcome > 0], [story for story in asked if story.outcome >= kind.well]
 
 
 def outcomes(
