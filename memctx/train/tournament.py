@@ -6,7 +6,7 @@ and cancel. The next match is drawn from what is known so far, so a tournament t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from random import Random
@@ -79,7 +79,7 @@ class Tournament:
         opponents: Mapping[str, Player] | None = None,
         matching: Literal["top_two", "round_robin"] = "top_two",
         batch: int = 4,
-        seed: int = 0,
+        seed: int | str = 0,
         starts: Callable[[Random], Start] | None = None,
         seen: Callable[[Played], None] | None = None,
     ) -> None:
@@ -147,7 +147,7 @@ class Tournament:
     def _pairs(self) -> list[tuple[str, ...]]:
         others = self.env.players - 1
         if not self.against:
-            return list(combinations(self.names, self.env.players))
+            return list(days(self.names)) if others == 1 else list(combinations(self.names, self.env.players))
         return [(name, *rest) for rest in combinations(self.against, others) for name in self.names]
 
     def _two(self, chance: Random) -> tuple[str, str]:
@@ -176,6 +176,15 @@ class Tournament:
 def from_the_beginning(chance: Random) -> Start:
     """Any seed, no answers."""
     return Start(chance.getrandbits(31))
+
+
+def days(names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Every pair once, in an order in which all have played nearly equally often at any time (the circle method)."""
+    ring = [*names, *([""] if len(names) % 2 else [])]
+    half = len(ring) // 2
+    for _ in range(len(ring) - 1):
+        yield from ((a, b) for a, b in zip(ring[:half], reversed(ring[half:]), strict=True) if a and b)
+        ring = [ring[0], ring[-1], *ring[1:-1]]
 
 
 def turned(seats: tuple[str, ...], by: int) -> tuple[str, ...]:
