@@ -6,10 +6,8 @@ messages it speaks of, so resume, fork and time travel bring the plan that belon
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 from langchain.agents.middleware import (
@@ -20,18 +18,14 @@ from langchain.agents.middleware import (
     ModelResponse,
 )
 from langchain.agents.middleware.types import PrivateStateAttr
-from langchain.tools import ToolRuntime
 from langchain_core.messages import AIMessage
-from langchain_core.tools import BaseTool, StructuredTool
 from langgraph.types import Command
 
-from memctx.adapters.langgraph import KEY, Sessions, Slot, generate_with, place_of, usage_of
-from memctx.budget import Budget
-from memctx.plan import Plan
+from memctx.adapters._agent_tools import forced, overrides, reopen_tool, search_tools, searches
+from memctx.adapters.langgraph import Sessions, Slot, generate_with, place_of, usage_of
 
 if TYPE_CHECKING:
     from memctx.pipeline import Pipeline
-    from memctx.session import Session
     from memctx.view import View
 
 __all__ = ["ContextMiddleware", "ContextState", "generate_with"]
@@ -50,6 +44,9 @@ class ContextMiddleware(AgentMiddleware[Any, Any, Any]):
     (seconds) are as in `Pipeline.session`. `reopen=True` gives the model a tool that brings back text that was cut.
     `capacity` bounds the threads whose parsed history is cached. Errors are those of `Session.view`. A model of Anthropic's
     gets cache marks where the pipeline's price is one of Anthropic's and no other middleware sets them.
+
+    With `tool_window` in the pipeline, give the agent all its tools: the model sees those that the view offers, with
+    `search_tools` and `remove_tools` where the window lets it search, and the agent can run every one.
     """
 
     state_schema = ContextState
@@ -76,7 +73,8 @@ class ContextMiddleware(AgentMiddleware[Any, Any, Any]):
             remember=remember,
             timeout=timeout,
         )
-        self.tools = [_reopen_tool(self.sessions)] if reopen else []
+        self.tools = [reopen_tool(self.sessions)] if reopen else []
+        self.tools += search_tools(self.sessions) if searches(pipeline) else []
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
@@ -136,15 +134,14 @@ def marked(messages: list[Any], breakpoints: Sequence[int], ttl: str) -> list[An
 
 def _arguments(slot: Slot, request: ModelRequest[Any]) -> dict[str, Any]:
     given = slot.arguments(request.messages, request.state, request.tools)
-    return {**given, "system": request.system_message}
+    return {**given, "system": request.system_message, "forced": forced(request)}
 
 
 def _overridden(slot: Slot, request: ModelRequest[Any], view: View) -> ModelRequest[Any]:
     messages = view.messages
     if slot.provider == "anthropic" and "cache_control" not in request.model_settings:
         messages = marked(messages, view.breakpoints, "1h" if slot.session.pipeline.price.ttl > 300 else "5m")
-    offered = slot.offered(view)
-    return request.override(messages=messages, tools=request.tools if offered is None else offered)
+    return request.override(messages=messages, **overrides(slot, request, view))
 
 
 def _usage(response: ModelResponse[Any]) -> dict[str, Any] | None:
@@ -154,23 +151,3 @@ def _usage(response: ModelResponse[Any]) -> dict[str, Any] | None:
 
 def _extended(response: ModelResponse[Any], update: dict[str, Any]) -> ModelResponse[Any] | ExtendedModelResponse[Any]:
     return ExtendedModelResponse(response, Command(update=update)) if update else response
-
-
-def _reopen_tool(sessions: Sessions) -> BaseTool:
-    """The session's tool as LangChain's. It reads messages and plan from the state, so it works after a restart."""
-    function = sessions.pipeline.session().reopen_tool().schema["function"]
-
-    def reopen(handle: str, runtime: ToolRuntime[Any, Any], offset: int = 0, find: str = "") -> str:
-        plan = Plan.from_dict(runtime.state.get(KEY) or Plan().to_dict())
-        with sessions.lease(place_of(runtime, runtime.state["messages"])) as slot:
-            session = slot.session if slot.session.plan == plan else _reader(sessions.pipeline, runtime.state, plan)
-            return session.reopen_tool()(handle, offset, find)
-
-    return StructuredTool.from_function(reopen, name=function["name"], description=function["description"])
-
-
-def _reader(pipeline: Pipeline, state: Any, plan: Plan) -> Session:
-    """A session for reading only: it decides nothing and asks nobody."""
-    session = replace(pipeline, strategies=(), budget=Budget(tokens=sys.maxsize)).session()
-    session.view(state["messages"], plan=plan)
-    return session

@@ -23,6 +23,7 @@ from langgraph.types import Command
 from typing_extensions import TypedDict
 
 from memctx.errors import NotFound
+from memctx.offer import name_of
 from memctx.plan import Plan
 
 if TYPE_CHECKING:
@@ -111,11 +112,11 @@ class Slot:
         return self.schemas
 
     def offered(self, view: View) -> list[Any] | None:
-        """The caller's own tool objects that the view offers; None where it offers them all."""
-        if view.tools is None or len(view.tools) == len(self.given):
+        """The caller's own tool objects that stand in the view, in its order; None where all stand as they were given."""
+        if view.tools is None or view.tools == self.schemas:
             return None
-        names = {_tool_name(schema) for schema in view.tools}
-        return [tool for tool, schema in zip(self.given, self.schemas, strict=True) if _tool_name(schema) in names]
+        own = {name_of(schema): tool for tool, schema in zip(self.given, self.schemas, strict=True)}
+        return [own[name] if (name := name_of(schema)) else schema for schema in view.tools]
 
 
 class Sessions:
@@ -293,8 +294,3 @@ def _config(where: Any) -> Mapping[str, Any]:
 
 def _mapping(state: Any) -> Mapping[str, Any]:
     return state if isinstance(state, Mapping) else vars(state)
-
-
-def _tool_name(schema: Mapping[str, Any]) -> str:
-    function = schema.get("function")
-    return str((function if isinstance(function, Mapping) else schema).get("name", schema.get("type", "")))
