@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,8 @@ from pydantic import Field
 from memctx._experience_items import Experience, Level, Polarity, Refused
 from memctx._experience_shelf import LEVELS, SAME_ADVICE, Entry, Shelf
 from memctx.component import Settings
+
+Place = tuple[Level, *tuple[bytes, ...]]
 
 
 class Rules(Settings):
@@ -48,11 +50,15 @@ def judge(
     verdict = Verdict()
     room = _Room(shelf, rules.capacity, verdict.evict)
     spent: Counter[Polarity] = Counter()
+    gone = {*gone, *(entry.experience.id for entry in edited)}
+    others: dict[Place, list[Entry]] = defaultdict(list)
+    for entry in edited:
+        others[_place(entry)].append(entry)
     for entry in sorted(entries, key=lambda each: -each.experience.score):
         item = entry.experience
         twin = None
         why = _unfit(item, rules, outcome, revoked)
-        if not why and (twin := _twin(shelf, [*edited, *verdict.add], gone, entry)) is not None:
+        if not why and (twin := _twin(shelf, others, gone, entry)) is not None:
             why = "duplicate"
             _raise(shelf, verdict, twin, item.score)
         if not why and spent[item.polarity] >= getattr(rules, item.polarity):
@@ -63,6 +69,7 @@ def judge(
             verdict.refused.append(Refused(item, why, twin or None))
         else:
             verdict.add.append(entry)
+            others[_place(entry)].append(entry)
             spent[item.polarity] += 1
     return verdict
 
@@ -75,24 +82,23 @@ def _unfit(item: Experience, rules: Rules, outcome: float, revoked: Collection[s
     return "score" if item.score < rules.least else ""
 
 
-def _twin(shelf: Shelf, others: Sequence[Entry], gone: Collection[int], entry: Entry) -> int | None:
+def _twin(shelf: Shelf, others: Mapping[Place, Sequence[Entry]], gone: Collection[int], entry: Entry) -> int | None:
     """The id of one that says the same already, 0 for one that is being added; None: it is new."""
-    changed = {*gone, *(other.experience.id for other in others)}
     found = shelf.twins(entry)
     ids = shelf.items["id"][found.slots]
-    best = next((each for each in ids[np.lexsort((ids, -found.alike))].tolist() if each not in changed), None)
-    return best if best is not None else next((each.experience.id for each in others if _equal(entry, each)), None)
+    best = next((each for each in ids[np.lexsort((ids, -found.alike))].tolist() if each not in gone), None)
+    beside = others.get(_place(entry), ())
+    return best if best is not None else next((each.experience.id for each in beside if _equal(entry, each)), None)
 
 
 def _equal(one: Entry, other: Entry) -> bool:
-    same = one.experience.level == other.experience.level
     common = len(np.intersect1d(one.advice, other.advice, assume_unique=True))
-    share = common / max(len(one.advice) + len(other.advice) - common, 1)
-    return same and _place(one) == _place(other) and share >= SAME_ADVICE
+    return common / max(len(one.advice) + len(other.advice) - common, 1) >= SAME_ADVICE
 
 
-def _place(entry: Entry) -> tuple[bytes, ...]:
-    return tuple(text.key if text else b"" for text in (entry.situation.observation, entry.situation.task))
+def _place(entry: Entry) -> Place:
+    at = entry.situation
+    return entry.experience.level, *(text.key if text else b"" for text in (at.observation, at.task))
 
 
 def _raise(shelf: Shelf, verdict: Verdict, twin: int, score: float) -> None:

@@ -21,7 +21,7 @@ Vector = NDArray[np.float32]
 Rows = NDArray[np.int32]
 T = TypeVar("T", bound=np.generic)
 
-SCAN = 3_000  # rows that a search compares
+SCAN = 2_000  # rows that a search compares
 CELL = 256  # rows of a cell at most
 ROUNDS = 4  # of moving two centres apart
 NO_WORDS: Words = np.empty(0, np.int32)
@@ -58,6 +58,7 @@ class Nearby:
         self._cell = np.full(64, -1, np.int32)
         self._cells: list[array[int]] = [array("i")]
         self._centres = np.zeros((16, dim), np.float32)
+        self._scratch = np.empty((0, dim), np.float32)
 
     def put(self, texts: Sequence[Text], items: Sequence[int]) -> list[int]:
         """Note that each item is in the situation of its text; returns the rows."""
@@ -87,35 +88,47 @@ class Nearby:
             self._words[row] = NO_WORDS
             self._free.append(row)
 
-    def nearest(self, vector: Vector, n: int) -> tuple[Rows, NDArray[np.float32]]:
-        """The n rows nearest to a vector and their cosines, best first, equal ones by row."""
-        rows = self._near(vector)
-        scores = self.vectors[rows] @ vector
+    def nearest(self, vector: Vector, n: int, scan: int = SCAN) -> Rows:
+        """The n rows nearest to a vector among `scan` or a few more, best first, equal ones by row."""
+        rows = self._near(vector, scan)
+        scores = self._vectors_of(rows) @ vector
         if n < len(rows):
             best = scores >= np.partition(scores, len(rows) - n)[len(rows) - n]
             rows, scores = rows[best], scores[best]
-        order = np.lexsort((rows, -scores))[:n]
-        return rows[order], scores[order]
+        return rows[np.lexsort((rows, -scores))[:n]]
+
+    def held(self, rows: Rows, most: int) -> NDArray[np.int64]:
+        """The items in these situations, of the first ones first, until there are `most`."""
+        found = array("i")
+        for row in rows.tolist():
+            found.extend(self.holders[row])
+            if len(found) >= most:
+                break
+        return np.array(found, np.int64)
 
     def meaning(self, text: Text, rows: Rows) -> NDArray[np.float64]:
         """The cosines of the vectors of those rows."""
-        cosines: NDArray[np.float64] = (self.vectors[rows] @ text.vector).astype(np.float64)
+        cosines: NDArray[np.float64] = (self._vectors_of(rows) @ text.vector).astype(np.float64)
         return cosines
 
     def words(self, text: Text, rows: Rows) -> NDArray[np.float64]:
         """The share of words that those rows have in common with it."""
         return shared(text.words, [self._words[row] for row in rows.tolist()])
 
-    def _near(self, vector: Vector) -> Rows:
-        """The rows of the cells whose centres are nearest, `SCAN` or a few more."""
-        chosen: list[array[int]] = []
-        count = 0
-        for cell in np.argsort(-(self._centres[: len(self._cells)] @ vector), kind="stable"):
-            chosen.append(self._cells[cell])
-            count += len(chosen[-1])
-            if count >= SCAN:
+    def _vectors_of(self, rows: Rows) -> Vector:
+        """Their vectors, in memory that the next call uses again: fresh pages cost more than the numbers in them."""
+        if len(self._scratch) < len(rows):
+            self._scratch = np.empty((2 * len(rows), self.vectors.shape[1]), np.float32)
+        return np.take(self.vectors, rows, axis=0, out=self._scratch[: len(rows)], mode="clip")
+
+    def _near(self, vector: Vector, scan: int) -> Rows:
+        """The rows of the cells whose centres are nearest."""
+        chosen = array("i")
+        for cell in np.argsort(-(self._centres[: len(self._cells)] @ vector), kind="stable").tolist():
+            chosen.extend(self._cells[cell])
+            if len(chosen) >= scan:
                 break
-        return np.concatenate([np.frombuffer(cell, np.int32) for cell in chosen if cell] or [np.empty(0, np.int32)])
+        return np.array(chosen, np.int32)
 
     def _new(self, text: Text) -> int:
         if self._free:

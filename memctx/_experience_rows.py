@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, or_, select, update
 
 from memctx._experience_items import POLARITY, Experience
 from memctx.records import Record
@@ -22,6 +22,10 @@ from memctx.stores._visible import CHUNK, SHOWN, Place, made
 
 KIND = "experience"
 PAGE = 4_096  # rows read at once
+_NAMED = select(*SHOWN).where(  # built once: it is asked at every step
+    record.c.scope + "" == bindparam("scope"), record.c.id.in_(bindparam("ids", expanding=True))
+)
+_ENDS = select(func.min(outbox.c.seq), func.max(outbox.c.seq))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +105,7 @@ def named(conn: Connection, scope: str, ids: Sequence[int]) -> dict[int, tuple[R
     """Records of experiences by id, current or not."""
     found: dict[int, tuple[Record, Experience]] = {}
     for start in range(0, len(ids), CHUNK):
-        some = record.c.id.in_(ids[start : start + CHUNK])
-        for row in conn.execute(select(*SHOWN).where(record.c.scope + "" == scope, some)):
+        for row in conn.execute(_NAMED, {"scope": scope, "ids": ids[start : start + CHUNK]}):
             held = made(row)
             if (item := experience(held)) is not None:
                 found[held.id] = (held, item)
@@ -180,7 +183,7 @@ def answer(conn: Connection, scope: str, key: str, what: Any, now: float) -> Non
 
 def lines(conn: Connection, scope: str, after: int) -> tuple[int, int, list[tuple[int, str, int]]]:
     """(oldest, newest) line of the outbox, and (line, op, record) of those after a line that concern the scope."""
-    oldest, newest = conn.execute(select(func.min(outbox.c.seq), func.max(outbox.c.seq))).one()
+    oldest, newest = conn.execute(_ENDS).one()
     if (newest or 0) <= after:
         return oldest or 1, newest or 0, []
     mine = or_(outbox.c.scope == scope, outbox.c.op == "erase")

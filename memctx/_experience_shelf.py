@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memctx._experience_items import Experience, Level
-from memctx._experience_near import NO_WORDS, Nearby, Rows, Text
+from memctx._experience_near import CELL, NO_WORDS, Nearby, Rows, Text
 from memctx._experience_rank import Numbers, likeness, score, texts_alike, turns, usefulness
 from memctx._experience_words import Words
 
 LEVELS: tuple[Level, ...] = ("principle", "method", "example", "pattern", "diagnostic", "mistake")
-ROWS = 512  # situations looked at, the nearest first,
-MOST = 1_000  # and experiences in them,
-BEST = 512  # and of those the ones whose words are compared
+ROWS = 256  # situations looked at, the nearest first,
+READ = 50_000  # and experiences in them,
+MOST = 500  # of which so many are compared,
+BEST = 256  # and of those the ones whose words are compared
 TWINS = 8  # situations in which a duplicate is looked for
 SAME_ADVICE = 0.85  # share of words from which on two advices say the same,
 SAME_SITUATION = 0.95  # and likeness from which on two situations are one
@@ -141,21 +142,22 @@ class Shelf:
             self._held(self.tasked, tasked, "observed", observed, wanted),
         ]
         slots = np.unique(np.concatenate(some))
-        meant = self._compared(slots, at, words=False)
-        if len(slots) <= BEST:
-            return self._compared(slots, at, words=True)
-        best = slots[np.lexsort((self.items["id"][slots], -self.scores(meant)))]
-        return self._compared(self._fairly(best, BEST), at, words=True)
+        meant = self._meant(slots, at)
+        if len(slots) > BEST:
+            order = np.lexsort((self.items["id"][slots], -self.scores(meant)))
+            meant = meant.only(self._fairly(order, slots[order], BEST))
+        return self._worded(meant, at)
 
     def twins(self, entry: Entry) -> Candidates:
         """The experiences of the same level that say nearly the same in nearly the same situation."""
         at, wanted = entry.situation, Wanted((entry.experience.level,))
         lead, text = (self.observed, at.observation) if at.observation else (self.tasked, at.task)
-        rows = np.empty(0, np.int32) if text is None else lead.nearest(text.vector, TWINS)[0]
+        rows = np.empty(0, np.int32) if text is None else lead.nearest(text.vector, TWINS, scan=CELL)
         slots = self._held(lead, rows, "level", np.array([LEVELS.index(entry.experience.level)], np.int32), wanted)
         slots = slots[(self.items["observed"][slots] == NONE) == (at.observation is None)]
         slots = slots[(self.items["tasked"][slots] == NONE) == (at.task is None)]
-        found = self._compared(slots[self.same_advice(entry.advice, slots) >= SAME_ADVICE], at, words=True)
+        slots = slots[self.same_advice(entry.advice, slots) >= SAME_ADVICE]
+        found = self._worded(self._meant(slots, at), at)
         same = [part >= SAME_SITUATION for part in (found.observed, found.tasked) if part is not None]
         return found.only(np.logical_and.reduce(same)) if same else found
 
@@ -205,22 +207,23 @@ class Shelf:
             del self.written[writer]
 
     def _rows(self, near: Nearby, text: Text | None) -> Rows:
-        return np.empty(0, np.int32) if text is None else near.nearest(text.vector, ROWS)[0]
+        return np.empty(0, np.int32) if text is None else near.nearest(text.vector, ROWS)
 
     def _held(self, near: Nearby, rows: Rows, other: str, rows_of_other: Rows, wanted: Wanted) -> Slots:
         """Who is in the nearest situations, those before others that are near on the other side as well."""
-        slots = np.concatenate([np.empty(0, np.int32), *(np.frombuffer(near.holders[row], np.int32) for row in rows)])
-        slots = slots[self._wanted(slots.astype(np.int64), wanted)].astype(np.int64)
+        slots = near.held(rows, READ)
+        slots = slots[self._wanted(slots, wanted)]
         if len(slots) > MOST:
             both = np.isin(self.items[other][slots], rows_of_other)
-            slots = self._fairly(slots[np.argsort(~both, kind="stable")], MOST)
+            slots = slots[np.argsort(~both, kind="stable")]
+            slots = self._fairly(slots, slots, MOST)
         return slots
 
-    def _fairly(self, slots: Slots, most: int) -> Slots:
-        """The first of them, with no more than half of one writer where there are others."""
+    def _fairly(self, what: Slots, slots: Slots, most: int) -> Slots:
+        """The first of `what`, whose slots are given, with no more than half of one writer where there are others."""
         if len(self.written) > 1:
-            slots = slots[turns(self.items["writer"][slots]) < most // 2]
-        return slots[:most]
+            what = what[turns(self.items["writer"][slots]) < most // 2]
+        return what[:most]
 
     def _wanted(self, slots: Slots, wanted: Wanted) -> NDArray[np.bool_]:
         allowed = np.zeros(len(LEVELS), bool)
@@ -228,19 +231,30 @@ class Shelf:
         kept: NDArray[np.bool_] = allowed[self.items["level"][slots]] & (self.items["trust"][slots] >= wanted.min_trust)
         return kept
 
-    def _compared(self, slots: Slots, at: Situation, *, words: bool) -> Candidates:
-        observed = self._alike(self.observed, at.observation, self.items["observed"][slots], words)
-        tasked = self._alike(self.tasked, at.task, self.items["tasked"][slots], words)
+    def _meant(self, slots: Slots, at: Situation) -> Candidates:
+        """Compared by the meaning of their situations alone."""
+        observed = self._part(self.observed.meaning, at.observation, self.items["observed"][slots])
+        tasked = self._part(self.tasked.meaning, at.task, self.items["tasked"][slots])
         return Candidates(slots, observed, tasked, likeness(observed, tasked))
 
-    def _alike(self, near: Nearby, text: Text | None, rows: Rows, words: bool) -> Numbers | None:
-        """Of a text to those of the rows; NaN where there is none."""
+    def _worded(self, found: Candidates, at: Situation) -> Candidates:
+        """Compared by the words too."""
+        rows = self.items[found.slots]
+        observed = _both(found.observed, self._part(self.observed.words, at.observation, rows["observed"]))
+        tasked = _both(found.tasked, self._part(self.tasked.words, at.task, rows["tasked"]))
+        return Candidates(found.slots, observed, tasked, likeness(observed, tasked))
+
+    def _part(self, compare: Callable[[Text, Rows], Numbers], text: Text | None, rows: Rows) -> Numbers | None:
+        """How `text` compares with each of the rows, NaN where there is none."""
         if text is None:
             return None
         unique, back = np.unique(rows, return_inverse=True)
         there = unique[unique != NONE]
-        alike = np.full(len(unique), np.nan)
+        numbers = np.full(len(unique), np.nan)
         if len(there):
-            meaning = near.meaning(text, there)
-            alike[len(unique) - len(there) :] = texts_alike(meaning, near.words(text, there)) if words else meaning
-        return alike[back]
+            numbers[len(unique) - len(there) :] = compare(text, there)
+        return numbers[back]
+
+
+def _both(meaning: Numbers | None, words: Numbers | None) -> Numbers | None:
+    return None if meaning is None or words is None else texts_alike(meaning, words)
