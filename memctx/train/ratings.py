@@ -41,7 +41,7 @@ def _model() -> Any:
     """A prompt stays what it is, so nothing is added to sigma between matches, and each takes off all it tells.
 
     The package's own `gamma` lets sigma fall more slowly; over hundreds of matches mu then follows the newest too closely,
-    and picks the best less often than the mean reward does (`python -m benchmarks.memo --gamma default`).
+    and picks the best less often than the mean reward does (`benchmarks/memo.py`).
     """
     return require("openskill.models", extra="ratings").BradleyTerryFull(tau=0.0, gamma=_all_it_tells)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from random import Random
 
 from memctx.train.envs import Env, State
@@ -14,6 +15,7 @@ Policy = Callable[[str], Mapping[str, float]]
 def noisy(optimal: Policy, skill: float) -> Policy:
     """Plays as `optimal` with probability `skill`, otherwise any legal action."""
 
+    @cache
     def policy(observation: str) -> Mapping[str, float]:
         best = optimal(observation)
         return {each: skill * chance + (1 - skill) / len(best) for each, chance in best.items()}
