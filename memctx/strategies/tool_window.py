@@ -29,7 +29,8 @@ from memctx.strategies._tool_prune import asked, latest, useful
 if TYPE_CHECKING:
     from memctx.catalogue import Catalogue
 
-SHARE = 0.5  # the most of the limit that the tools may take
+SHARE = 0.5  # the most of the limit that the tools may take,
+WHOLE = 0.125  # and that all of them take where all are offered
 OWN = {"autonomous": (SEARCH, REMOVE), "workflow": (), "hybrid": (SEARCH,)}
 DECISIVE = {"autonomous": ("found", "removed"), "workflow": ("request",), "hybrid": ("request", "found")}
 
@@ -46,14 +47,15 @@ class ToolWindow(Component):
 
     `delivery`: how tools are kept from the model, see `Offer`; "auto" is "allow" on OpenAI Responses, else "list". `graph`: a
     `ToolGraph`, by its name in memory or as a .graphml file, whose suggestions count in searches.
-    A full list makes room by what was touched least recently; a tool whose result is awaited or that is forced stays.
+    A full list makes room by what was touched least recently; a tool whose result is awaited or that is forced stays. Where
+    all tools fit into `cap` and an eighth of the limit, all stand.
     """
 
     offers: ClassVar[bool] = True
 
     mode: Literal["autonomous", "workflow", "hybrid"] = "hybrid"
-    cap: int = Field(default=32, ge=4, le=10_000)
-    k: int = Field(default=8, ge=1)
+    cap: int = Field(default=64, ge=1, le=10_000)
+    k: int = Field(default=16, ge=1)
     keep: tuple[str, ...] = ()
     prune: Literal["lru", "utility", "model"] = "lru"
     delivery: Literal["auto", "list", "allow", "defer"] = "auto"
@@ -79,13 +81,21 @@ class ToolWindow(Component):
         if self.delivery == "defer":
             shown = tuple(dict.fromkeys((*now, *held)))
             return [] if ctx.offer and shown == now else [Offer(shown, by="defer")]
-        if len(names) <= min(2 * self.k, self.cap):
+        if self._all_fit(ctx, names):
             return [] if set(now) == set(names) else [self._offer(ctx, names, held, list(names))]
         happened = list(news(ctx.transcript, ctx.offer.at if ctx.offer else ""))
         if ctx.offer and set(held) <= set(now) and not any(self._matters(each) for each in happened):
             return []
         wanted = yield from self._wanted(ctx, names, happened)
         return [self._offer(ctx, names, held, wanted)]
+
+    def _all_fit(self, ctx: Context, names: Names) -> bool:
+        """Whether there is nothing to choose: a block that never changes is cheaper than a smaller one that does."""
+        if len(names) + sum(not name_of(tool) for tool in ctx.catalogue) > self.cap:
+            return False
+        if "small" not in ctx.memo or ctx.memo["small"][0] is not ctx.catalogue:
+            ctx.memo["small"] = (ctx.catalogue, sum(map(ctx.weigh, ctx.catalogue)))
+        return bool(ctx.memo["small"][1] <= WHOLE * ctx.limit)
 
     def _held(self, ctx: Context, names: Names) -> tuple[str, ...]:
         """Tools that are never taken away now: ours, the host's to keep, those forced or waited for."""
@@ -163,7 +173,7 @@ class ToolWindow(Component):
 
     def _offer(self, ctx: Context, names: Names, held: Sequence[str], wanted: Sequence[str]) -> Offer:
         """The offer of tools held and wanted, as many as there is room for, with the block that carries them."""
-        cap = self.cap - sum(1 for tool in ctx.catalogue if not name_of(tool))
+        cap = self.cap - sum(not name_of(tool) for tool in ctx.catalogue)
         held = held[: max(0, cap)]
         others = [name for name in wanted if name not in held]
         room = max(0, cap - len(held))
@@ -188,17 +198,18 @@ class ToolWindow(Component):
     def _blocks(self, ctx: Context, names: Names, tools: tuple[str, ...], cap: int) -> list[tuple[str, ...]]:
         """Blocks that hold `tools`: the standing one with the new at its end, then with ever more of its spare tools gone.
 
-        Spare tools go from the end: the nearer to the end a block is changed, the more of it stays cached.
+        Spare tools go from the end: the nearer to the end a block is changed, the more of it stays cached. What was spare
+        before goes with the first change that is made anyway.
         """
-        standing = [name for name in (ctx.offer.block if ctx.offer else ()) if name in names]
-        added = [name for name in tools if name not in standing]
+        before = ctx.offer or Offer(())
+        added = [name for name in tools if name not in before.block]
+        standing = [name for name in before.block if name in names and (not added or name in before.tools)]
         spare = [name for name in standing if name not in tools]
-        most = SHARE * ctx.limit
         blocks = []
         for gone in range(len(spare) + 1):
             out = set(spare[len(spare) - gone :])
             block = (*(name for name in standing if name not in out), *added)
-            fits = len(block) <= cap and sum(ctx.weigh(names[name]) for name in block) <= most
+            fits = len(block) <= cap and sum(ctx.weigh(names[name]) for name in block) <= SHARE * ctx.limit
             if fits or gone == len(spare):
                 blocks.append(block)
         return blocks

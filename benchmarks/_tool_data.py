@@ -1,0 +1,108 @@
+"""A large catalogue of real tools in OpenAI's form, and requests with the tools that serve them, from `../shared/data/tools`."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+DATA = Path(__file__).parents[2] / "shared" / "data" / "tools"
+LONGEST_NAME = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a user asks. `needs`: the same in pieces, as an agent would search for it. `gold`: sets of names, one of each serves."""
+
+    source: str
+    text: str
+    needs: tuple[str, ...]
+    gold: tuple[frozenset[str], ...]
+
+
+class Tools:
+    """The host's tools by the id they have in the data; provider names are unique and allowed everywhere."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, dict[str, Any]] = {}
+        self._names: set[str] = set()
+        for row in (*_rows("livemcp_tools"), *_rows("mcp_registry_tools")):
+            self._put(row["id"], row["server"], row["name"], row.get("description"), row.get("inputSchema"))
+        for row in _rows("toolbench_apis"):
+            given = [*row["required_parameters"], *row["optional_parameters"]]
+            schema = _schema({each["name"]: str(each.get("description", "")) for each in given})
+            self._put(row["id"], "", f"{row['tool_name']}_{row['api_name']}", row["api_description"], schema)
+        for row in _rows("sealtools_tools"):
+            schema = _schema({name: each.get("description", "") for name, each in row["parameters"].items()})
+            self._put(row["api_name"], "", row["api_name"], row["api_description"], schema)
+
+    def _put(self, key: str, server: str, name: str, description: str | None, schema: Any) -> None:
+        plain = _plain(name)
+        if plain in self._names:
+            plain = _plain(f"{server}_{name}")
+        number = 1
+        while plain in self._names:
+            number += 1
+            plain = f"{plain[: LONGEST_NAME - 4]}_{number}"
+        self._names.add(plain)
+        function = {"name": plain, "description": description or "", "parameters": schema or _schema({})}
+        self.by_id[key] = {"type": "function", "function": function}
+
+    def named(self, keys: Any) -> frozenset[str]:
+        return frozenset(self.by_id[key]["function"]["name"] for key in keys if key in self.by_id)
+
+
+def load(count: int, requests: int, seed: int) -> tuple[list[dict[str, Any]], list[Request]]:
+    """`count` tools, those that serve the requests among them, and `requests` requests: a third of each source, shuffled."""
+    tools, draw = Tools(), Random(seed)
+    every = {source: list(_requests(source, tools)) for source in ("livemcp", "sealtools", "toolbench")}
+    share = -(-requests // len(every))
+    chosen = [each for found in every.values() for each in draw.sample(found, share)]
+    draw.shuffle(chosen)
+    chosen = chosen[:requests]
+    needed = {name for each in chosen for names in each.gold for name in names}
+    rows = list(tools.by_id.values())
+    draw.shuffle(rows)
+    rows.sort(key=lambda tool: tool["function"]["name"] not in needed)
+    rows = rows[:count]
+    draw.shuffle(rows)
+    return rows, chosen
+
+
+def _requests(source: str, tools: Tools) -> Iterator[Request]:
+    for row in _rows(f"{source}_queries"):
+        if source == "livemcp":
+            text, steps = row["Question"], str(row["Annotator Metadata"].get("Steps", ""))
+            needs, gold = re.split(r"\s*\n\s*", steps.strip()), row["gold"]
+        elif source == "sealtools":
+            text, gold = row["query"], [[call["api"]] for call in row["calling"]]
+            needs = sentences(text)
+        else:
+            text, gold = row["query"], [[key] for key in row["gold"]]
+            needs = sentences(text)
+        sets = tuple(names for keys in gold if (names := tools.named(keys)))
+        if sets:
+            yield Request(source, text, tuple(filter(None, needs)), sets)
+
+
+def sentences(text: str) -> list[str]:
+    return [part for part in re.split(r"(?<=[.?!])\s+", text.strip()) if part]
+
+
+def _rows(name: str) -> list[dict[str, Any]]:
+    with gzip.open(DATA / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def _plain(name: str) -> str:
+    return (re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_") or "tool")[:LONGEST_NAME]
+
+
+def _schema(properties: dict[str, str]) -> dict[str, Any]:
+    described = {name: {"type": "string", "description": text} for name, text in properties.items()}
+    return {"type": "object", "properties": described}

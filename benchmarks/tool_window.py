@@ -1,0 +1,227 @@
+"""A hundred requests in a row over 5,000 tools, with scripted agents of varied skill: what the window holds.
+
+    python benchmarks/tool_window.py [--tools 5000] [--requests 100] [--cap 128] [--k 64] [--seed 1] [--modes ...] [--json]
+
+Tools and requests are real: LiveMCPBench, the MCP registry, ToolBench and Seal-Tools. The agents: `idle` neither searches nor
+removes. `plain` searches for what it lacks in the words of the request. `able` searches for what it lacks by half the words of
+the tool's description, drawn at random and without its name, in other words up to three times. `hoarder` does as `able`, and
+never removes. `greedy` asks for 20 tools four times a request, whatever it needs. Those that search do so only where a tool
+they need is not there. Only mode autonomous lets a model remove: `plain` and `able` then do, once a request is done.
+`workflow+model` has the model choose what to drop and word the searches, by the annotators' steps or the request's sentences.
+
+`gold`: share of the needed tools that stand in the request once the searches are done. `removal`: tools removed over tools
+added, mean over windows of three requests (MemTool, arXiv 2507.21428). `over_cap`: requests sent with more than `cap` tools.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import product
+from random import Random
+from statistics import mean
+from time import perf_counter
+from typing import Any
+
+from benchmarks._tool_data import Request, load
+from memctx import Pipeline
+from memctx.effects import Generate
+from memctx.offer import name_of
+from memctx.session import Session
+from memctx.strategies.tool_window import ToolWindow
+
+MODES = ("autonomous", "workflow", "workflow+model", "hybrid")
+AGENTS = ("idle", "plain", "able", "hoarder", "greedy")
+WINDOW = 3  # requests
+FOUND, MOST_FOUND = 8, 20  # tools one search asks for, and those of an agent that asks for too many
+TRIES = 3
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Means over requests; `tokens` of the tools that stand; `ms` of one `view`, the median and the slowest after the first."""
+
+    mode: str
+    agent: str
+    gold: float
+    gold_by_source: dict[str, float]
+    removal: float
+    over_cap: int
+    most_tools: int
+    mean_tools: float
+    tokens: float
+    view_ms: float
+    worst_ms: float
+
+
+@dataclass
+class Dialogue:
+    """A session and the history a host would keep."""
+
+    session: Session
+    tools: list[Json]
+    cap: int
+    messages: list[Json] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    numbers: int = 0
+
+    def say(self, role: str, text: str) -> None:
+        self.messages.append({"role": role, "content": text})
+
+    def view(self) -> set[str]:
+        """The names that stand in the next request."""
+        start = perf_counter()
+        shown = self.session.view(self.messages, self.tools)
+        self.times.append((perf_counter() - start) * 1_000)
+        names = [name_of(tool) for tool in shown.tools or ()]
+        self.sizes.append(len(names))
+        self.tokens.append(self.session.front.tokens)
+        return set(names)
+
+    def call(self, name: str, arguments: Json, answer: str) -> None:
+        self.numbers += 1
+        function = {"name": name, "arguments": json.dumps(arguments)}
+        call = {"id": f"call_{self.numbers}", "type": "function", "function": function}
+        self.messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
+        self.messages.append({"role": "tool", "tool_call_id": call["id"], "content": answer})
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """What it does once it sees a request and the names of its tools, before it calls what it needs."""
+
+    kind: str
+    draw: Random
+    described: dict[str, str]
+
+    def act(self, dialogue: Dialogue, request: Request, shown: set[str]) -> None:
+        if self.kind == "greedy":
+            for need in (*request.needs, request.text)[:4]:
+                search(dialogue, need, MOST_FOUND)
+        elif self.kind == "plain" and any(not names & shown for names in request.gold):
+            for need in request.needs:
+                search(dialogue, need, FOUND)
+        elif self.kind in ("able", "hoarder"):
+            for names, _ in product(request.gold, range(TRIES)):
+                shown = shown if names & shown else search(dialogue, self.half(names), FOUND)
+
+    def half(self, names: frozenset[str]) -> str:
+        """Half the words of a description, at random."""
+        words = re.findall(r"\w+", self.described[min(names)])
+        return " ".join(word for word in words if self.draw.random() < 0.5) or " ".join(words)
+
+
+def search(dialogue: Dialogue, query: str, k: int) -> set[str]:
+    asked = {"query": query, "k": k}
+    dialogue.call("search_tools", asked, dialogue.session.search_tools()("search_tools", asked))
+    return dialogue.view()
+
+
+def tidy(dialogue: Dialogue) -> None:
+    """Remove everything on offer: the task is done."""
+    own = dialogue.session.search_tools()
+    names = [name for name in dialogue.session.front.usable if name not in own.names]
+    if names:
+        dialogue.call("remove_tools", {"names": names}, own("remove_tools", {"names": names}))
+        dialogue.view()
+
+
+def window_of(mode: str, cap: int, k: int) -> ToolWindow:
+    if mode == "workflow+model":
+        return ToolWindow(mode="workflow", cap=cap, k=k, prune="model")
+    return ToolWindow.model_validate({"mode": mode, "cap": cap, "k": k})
+
+
+def play(mode: str, kind: str, tools: list[Json], requests: list[Request], cap: int, k: int, seed: int) -> Line:
+    """One agent through all requests."""
+    by_text = {each.text: each for each in requests}
+
+    def generate(effect: Generate) -> str:
+        asked = json.loads(effect.messages[-1]["content"])
+        request = next((each for text, each in by_text.items() if text in asked["request"]), None)
+        return json.dumps({"drop": asked["tools"], "queries": request.needs[:4] if request else []})
+
+    session = Pipeline([window_of(mode, cap, k)], budget=1_000_000).session("bench", generate=generate)
+    dialogue = Dialogue(session, [*tools, *session.search_tools().schemas], cap)
+    able = "idle" if mode.startswith("workflow") else kind
+    agent = Agent(able, Random(seed), {name_of(tool): tool["function"]["description"] for tool in tools})
+    there: Counter[str] = Counter()
+    needed: Counter[str] = Counter()
+    added, removed, before = [], [], set[str]()
+    for request in requests:
+        dialogue.say("user", request.text)
+        agent.act(dialogue, request, dialogue.view())
+        shown = dialogue.view()
+        needed[request.source] += len(request.gold)
+        there[request.source] += sum(bool(names & shown) for names in request.gold)
+        for name in sorted({min(names & shown) for names in request.gold if names & shown}):
+            dialogue.call(name, {}, '{"status": "done"}')
+        dialogue.view()
+        if kind in ("plain", "able") and mode == "autonomous":
+            tidy(dialogue)
+        dialogue.say("assistant", "That is done.")
+        after = dialogue.view() - {"search_tools", "remove_tools"}
+        seen = (shown | after) - {"search_tools", "remove_tools"}
+        added.append(len(seen - before))
+        removed.append(len((before | seen) - after))
+        before = after
+    times = sorted(dialogue.times[1:])
+    return Line(
+        mode,
+        kind,
+        there.total() / needed.total(),
+        {source: there[source] / needed[source] for source in sorted(needed)},
+        ratio(added, removed),
+        sum(size > cap for size in dialogue.sizes),
+        max(dialogue.sizes),
+        mean(dialogue.sizes),
+        mean(dialogue.tokens),
+        times[len(times) // 2],
+        times[-1],
+    )
+
+
+def ratio(added: list[int], removed: list[int]) -> float:
+    """Removed over added, mean over windows of three requests in which any was added; at most 1 each."""
+    spans = [(sum(added[i : i + WINDOW]), sum(removed[i : i + WINDOW])) for i in range(len(added) - WINDOW + 1)]
+    return mean([min(1.0, out / into) for into, out in spans if into] or [0.0])
+
+
+def lines(options: argparse.Namespace) -> Iterator[Line]:
+    tools, requests = load(options.tools, options.requests, options.seed)
+    for mode in options.modes.split(","):
+        for kind in AGENTS if not mode.startswith("workflow") else ("idle",):
+            yield play(mode, kind, tools, requests, options.cap, options.k, options.seed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("tools", 5_000), ("requests", 100), ("cap", 128), ("k", 64), ("seed", 1)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--modes", default=",".join(MODES))
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    if not options.json:
+        print("mode            agent    gold  removal  over  most   mean  tokens  view ms  worst   gold by source")
+    for line in lines(options):
+        if options.json:
+            print(json.dumps(asdict(line)), flush=True)
+            continue
+        sources = " ".join(f"{source} {share:.3f}" for source, share in line.gold_by_source.items())
+        print(
+            f"{line.mode:15} {line.agent:8} {line.gold:.3f}  {line.removal:.3f}  {line.over_cap:4}  {line.most_tools:4}"
+            f"  {line.mean_tools:5.1f}  {line.tokens:6.0f}  {line.view_ms:7.2f}  {line.worst_ms:5.1f}   {sources}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
