@@ -22,7 +22,8 @@ FULL = ("finished", "error")
 class Table:
     """Turns and the rollouts they belong to.
 
-    By turn, (T,): `rollout`, `t`, `module`, `anchor` (numbers of equal keys; -1: none), `last` of its rollout, `reward` by name.
+    By turn, (T,): `rollout`, `t`, `module`, `anchor` (numbers of equal keys; -1: none), `last` of its rollout, `switch`
+    (probe: a subgoal begins), `reward` by name.
     By rollout, (R,): `group`, `outcome` by name, `truncated`. Turns stand in order, rollout by rollout.
     """
 
@@ -31,6 +32,7 @@ class Table:
     module: Tensor
     anchor: Tensor
     last: Tensor
+    switch: Tensor
     reward: dict[str, Tensor]
     group: Tensor
     outcome: dict[str, Tensor]
@@ -129,6 +131,7 @@ def table_of(rollouts: Sequence[Rollout]) -> Table:
         module=torch.tensor([modules.index(turn.module) for _, turn in turns], dtype=torch.long),
         anchor=_numbered(anchors),
         last=torch.tensor([last[number] == index for index, (number, _) in enumerate(turns)], dtype=torch.bool),
+        switch=torch.tensor([bool(turn.probe.get("switch")) for _, turn in turns], dtype=torch.bool),
         reward=_columns([turn.reward for _, turn in turns]),
         group=_numbered(groups),
         outcome=_columns([rollout.outcome for rollout in rollouts]),

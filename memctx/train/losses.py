@@ -8,7 +8,6 @@ the clipping-bias norm of ST-PPO (2511.20718). A ratio over a span is the geomet
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -116,12 +115,6 @@ class Loss:
     value: Tensor
     cut: Tensor
     facts: dict[str, float]
-
-    def bias(self, parameters: Iterable[nn.Parameter]) -> float:
-        """The norm of the clipping bias over `parameters` (all, or a probe such as the last layer)."""
-        picked = [each for each in parameters if each.requires_grad]
-        found = torch.autograd.grad(self.cut, picked, retain_graph=True, allow_unused=True)
-        return float(torch.sqrt(sum((g.double().pow(2).sum() for g in found if g is not None), torch.zeros(()))))
 
 
 def pooled(shift: Tensor, rows: Rows, span: Literal["token", "turn", "segment"]) -> Tensor:

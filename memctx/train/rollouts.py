@@ -7,7 +7,8 @@ trained on exactly as it acted (`Recorder`). A token is trained in the segment t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import Any, Literal
@@ -120,11 +121,15 @@ class Rollout:
 
 
 class Recorder:
-    """Writes a rollout while it acts. A new segment begins exactly where a prompt departs from the ids already held."""
+    """Writes a rollout while it acts. A new segment begins exactly where a prompt departs from the ids already held.
 
-    def __init__(self, id: str, group: str, version: int = 0) -> None:
+    `fresh`: with each turn, whatever it holds. `version`: of the policy that acts.
+    """
+
+    def __init__(self, id: str, group: str, version: int = 0, *, fresh: bool = False) -> None:
         self.rollout = Rollout(id, group)
         self.version = version
+        self.fresh = fresh
         self._held: list[int] = []  # ids of the open segment, prompt and response
         self._prompt = 0
         self._roles: list[int] = []
@@ -157,16 +162,26 @@ class Recorder:
         self.rollout.turns.append(turn)
         return turn
 
-    def finish(self, status: Status = "finished", **outcome: float) -> Rollout:
+    def finish(self, outcome: Mapping[str, float] | None = None, status: Status = "finished") -> Rollout:
         """The rollout, whole."""
         self._end()
         self.rollout.status = status
-        self.rollout.outcome.update(outcome)
+        self.rollout.outcome.update(outcome or {})
         return self.rollout
+
+    def fork(self, id: str) -> Recorder:
+        """Another that goes on from here under its own id; turns and segments so far are in both."""
+        other = Recorder(id, self.rollout.group, self.version, fresh=self.fresh)
+        other.rollout.source = "branch"
+        other.rollout.turns = copy.deepcopy(self.rollout.turns)
+        other.rollout.segments = list(self.rollout.segments)
+        other._held, other._prompt = list(self._held), self._prompt
+        other._roles, other._logp = list(self._roles), list(self._logp)
+        return other
 
     def _extends(self, prompt: Sequence[int]) -> bool:
         held = self._held
-        return bool(held) and len(prompt) >= len(held) and list(prompt[: len(held)]) == held
+        return bool(held) and not self.fresh and len(prompt) >= len(held) and list(prompt[: len(held)]) == held
 
     def _begin(self, prompt: Sequence[int]) -> None:
         self._end()

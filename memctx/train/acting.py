@@ -1,0 +1,172 @@
+"""Acting: runs played through a pipeline, many at a time, each recorded token for token as the policy saw it.
+
+An `Actor` is one run: a position of an environment, a history, a session that turns it into views, a tape of ids and a
+recorder. Runs go on side by side; whenever all of them wait for the policy, one batch is sampled. A strategy that asks for
+text (`Generate`) is answered by the same policy, and its turn is recorded under the strategy's module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from memctx.effects import Generate
+from memctx.pipeline import Pipeline
+from memctx.plan import Plan
+from memctx.train.codec import Codec, Tape
+from memctx.train.envs import Env, State
+from memctx.train.models import Policy, Sampled
+from memctx.train.rollouts import Recorder, Rollout, Turn
+
+Layout = Literal["per_rewrite", "per_turn"]
+
+
+@dataclass(slots=True)
+class Batcher:
+    """Samples for all who wait, once nobody is left who could still ask."""
+
+    policy: Policy
+    stop: frozenset[int]
+    live: int = 0
+    waiting: list[tuple[Sequence[int], int, int, asyncio.Future[Sampled]]] = field(default_factory=list)
+
+    async def sample(self, prompt: Sequence[int], tokens: int, seed: int) -> Sampled:
+        """The policy's answer; comes with everybody else's."""
+        future: asyncio.Future[Sampled] = asyncio.get_running_loop().create_future()
+        self.waiting.append((prompt, tokens, seed, future))
+        self._flush()
+        return await future
+
+    def done(self) -> None:
+        """One of them will not ask again."""
+        self.live -= 1
+        self._flush()
+
+    def _flush(self) -> None:
+        if not self.waiting or len(self.waiting) < self.live:
+            return
+        asked, self.waiting = sorted(self.waiting, key=lambda each: each[2]), []
+        prompts, tokens, seeds, futures = zip(*asked, strict=True)
+        found = self.policy.sample(prompts, tokens=max(tokens), stop=self.stop, seeds=seeds)
+        for future, limit, each in zip(futures, tokens, found, strict=True):
+            future.set_result(Sampled(each.ids[:limit], each.logp[:limit], each.entropy[:limit]))
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What runs have in common. `tokens`: the most of one turn; `turns`: the most of one run; `budget` is the pipeline's.
+
+    `system`: what stands before the first observation; the environment's rules by default. `probe` (actor, turn): measures
+    more after each turn.
+    """
+
+    env: Env
+    pipeline: Pipeline
+    codec: Codec
+    tokens: int = 16
+    turns: int = 8
+    layout: Layout = "per_rewrite"
+    probe: Callable[[Actor, Turn], None] | None = None
+
+    def actor(self, task: int, number: int, seed: int, version: int = 0) -> Actor:
+        """Run `number` of task `task`; `seed` decides its draws."""
+        return Actor(self, task, number, seed, version)
+
+
+class Actor:
+    """One run; `fork` gives another that goes on from here."""
+
+    def __init__(self, stage: Stage, task: int, number: int, seed: int, version: int = 0) -> None:
+        self.stage = stage
+        self.task, self.seed = task, seed
+        self.state: State = stage.env.start(task)
+        self.messages: list[dict[str, Any]] = [
+            {"role": "system", "content": stage.env.rules},
+            {"role": "user", "content": self.state.observation},
+        ]
+        self.tape = Tape(stage.codec)
+        self.recorder = Recorder(f"{task}-{number}", str(task), version, fresh=stage.layout == "per_turn")
+        self.plan: Plan | None = None
+        self.asked = 0  # times the policy was asked: each has its own draw
+
+    def fork(self, number: int, seed: int) -> Actor:
+        """The same position and history, with draws of its own from now on."""
+        other = copy.copy(self)
+        other.seed, other.messages, other.tape = seed, list(self.messages), self.tape.fork()
+        other.recorder = self.recorder.fork(f"{self.task}-{number}")
+        return other
+
+    @property
+    def over(self) -> bool:
+        """Whether the environment has ended it."""
+        return bool(self.state.rewards)
+
+    async def run(self, sampler: Batcher, turns: int | None = None) -> None:
+        """Go on until it is over, or for `turns` turns, at most the stage's."""
+        session = self.stage.pipeline.session(generate=lambda effect: self._generate(sampler, effect))
+        left = self.stage.turns - self._agent_turns()
+        for _ in range(left if turns is None else min(turns, left)):
+            if self.over:
+                break
+            view = await session.aview(self.messages, plan=self.plan, now=0.0)
+            self.plan = view.plan
+            prompt = self.tape.prompt(view.messages)
+            answer = await sampler.sample(prompt, self.stage.tokens, self._draw())
+            self._take(prompt, answer)
+
+    def finish(self) -> Rollout:
+        """The rollout: truncated where the environment did not end it."""
+        outcome = {"task": float(self.state.rewards[0])} if self.over else {"task": 0.0}
+        rollout = self.recorder.finish(outcome, "finished" if self.over else "truncated")
+        rollout.messages = self.messages
+        return rollout
+
+    def _take(self, prompt: list[int], answer: Sampled) -> None:
+        text = self.stage.codec.text(answer.ids)
+        turn = self.recorder.turn(prompt, answer.ids, answer.logp, text=text, anchor=self.state.observation)
+        turn.probe["entropy"] = answer.entropy[0]
+        said = {"role": "assistant", "content": text}
+        self.tape.keep(said, answer.ids)
+        self.messages.append(said)
+        self.state = self.state.after(text)
+        turn.observation = self.state.observation
+        if not self.over:
+            self.messages.append({"role": "user", "content": self.state.observation})
+        if self.stage.probe is not None:
+            self.stage.probe(self, turn)
+
+    async def _generate(self, sampler: Batcher, effect: Generate) -> str:
+        prompt = self.tape.prompt(effect.messages)
+        answer = await sampler.sample(prompt, min(effect.max_tokens, self.stage.tokens), self._draw())
+        text = self.stage.codec.text(answer.ids)
+        self.recorder.turn(prompt, answer.ids, answer.logp, module=effect.module, text=text)
+        return text
+
+    def _agent_turns(self) -> int:
+        return sum(turn.module == "agent" for turn in self.recorder.rollout.turns)
+
+    def _draw(self) -> int:
+        self.asked += 1
+        return self.seed * 10_007 + self.asked
+
+
+def play(actors: Sequence[Actor], policy: Policy, turns: int | None = None) -> None:
+    """Let them all go on, sampled together. Call it outside an event loop."""
+    asyncio.run(_play(actors, policy, turns))
+
+
+async def _play(actors: Sequence[Actor], policy: Policy, turns: int | None) -> None:
+    if not actors:
+        return
+    sampler = Batcher(policy, actors[0].stage.codec.stop, live=len(actors))
+
+    async def one(actor: Actor) -> None:
+        try:
+            await actor.run(sampler, turns)
+        finally:
+            sampler.done()
+
+    await asyncio.gather(*(one(actor) for actor in actors))

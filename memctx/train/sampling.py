@@ -1,0 +1,220 @@
+"""How rollouts are sampled: in groups, branching where the policy is unsure, as trees, from a turn on, with replay.
+
+Each has `collect(stage, policy, tasks, seed)` and gives whole groups: the rollouts of one task share its number as group.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from statistics import fmean, pstdev
+from typing import Protocol
+
+from memctx.train.acting import Actor, Stage, play
+from memctx.train.models import Policy
+from memctx.train.rollouts import Rollout
+
+SPREAD = 1_000_003  # between the seeds of steps: no two runs draw alike
+
+
+class Sampling(Protocol):
+    """One way to sample."""
+
+    def collect(self, stage: Stage, policy: Policy, tasks: Sequence[int], seed: int, version: int = 0) -> list[Rollout]:
+        """Finished rollouts of the tasks, group by group."""
+
+
+def actors(stage: Stage, tasks: Sequence[int], n: int, seed: int, version: int = 0) -> list[Actor]:
+    """`n` fresh runs a task."""
+    return [
+        stage.actor(task, number, seed * SPREAD + place * n + number, version)
+        for place, task in enumerate(tasks)
+        for number in range(n)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """`n` independent rollouts a task."""
+
+    n: int = 8
+
+    def collect(self, stage: Stage, policy: Policy, tasks: Sequence[int], seed: int, version: int = 0) -> list[Rollout]:
+        runs = actors(stage, tasks, self.n, seed, version)
+        play(runs, policy)
+        return [run.finish() for run in runs]
+
+
+@dataclass(frozen=True, slots=True)
+class EntropyBranch:
+    """ARPO (2507.19849): `start` runs a task; one that is less sure than at its first turn branches, up to `budget` in all.
+
+    With the rise dH of the entropy at a turn's first token, it branches where clip(u - coef * dH, 0, 1) <= threshold, u
+    uniform; `beam` runs then take that turn, each with draws of its own. Slots left over are filled with fresh runs.
+    """
+
+    start: int = 8
+    budget: int = 16
+    beam: int = 2
+    coef: float = 0.2
+    threshold: float = 0.5
+
+    def collect(self, stage: Stage, policy: Policy, tasks: Sequence[int], seed: int, version: int = 0) -> list[Rollout]:
+        chance = Random(seed)
+        runs = actors(stage, tasks, self.start, seed, version)
+        for _ in range(stage.turns):
+            going = [run for run in runs if not run.over]
+            before = [run.fork(0, run.seed) for run in going]
+            play(going, policy, turns=1)
+            born = self._branches(going, before, runs, chance)
+            play(born, policy, turns=1)
+            runs += born
+        for task in tasks:
+            missing = self.budget - sum(run.task == task for run in runs)
+            fresh = [stage.actor(task, self.budget + i, _own(chance), version) for i in range(missing)]
+            play(fresh, policy)
+            runs += fresh
+        return [run.finish() for task in tasks for run in runs if run.task == task]
+
+    def _branches(self, going: list[Actor], before: list[Actor], runs: list[Actor], chance: Random) -> list[Actor]:
+        born: list[Actor] = []
+        for run, earlier in zip(going, before, strict=True):
+            taken = sum(each.task == run.task for each in [*runs, *born])
+            agent = [turn for turn in run.recorder.rollout.turns if turn.module == "agent"]
+            rise = agent[-1].probe["entropy"] - agent[0].probe["entropy"]
+            unsure = min(1.0, max(0.0, chance.random() - self.coef * rise)) <= self.threshold
+            if unsure and len(agent) > 1:
+                room = min(self.beam - 1, self.budget - taken)
+                born += [earlier.fork(taken + i, _own(chance)) for i in range(room)]
+        return born
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """DialTree (2510.02286): each live node has `branch` children a turn; pruned, then at most `width` are kept a task.
+
+    `keep` (actor) -> bool: false for a turn that is malformed or off its goal. The leaves are the group.
+    """
+
+    branch: int = 4
+    width: int = 8
+    keep: Callable[[Actor], bool] | None = None
+
+    def collect(self, stage: Stage, policy: Policy, tasks: Sequence[int], seed: int, version: int = 0) -> list[Rollout]:
+        chance = Random(seed)
+        leaves: list[Actor] = []
+        live = actors(stage, tasks, 1, seed, version)
+        number = len(live)
+        while live:
+            children = [node.fork(number + i, _own(chance)) for i, node in enumerate(live * self.branch)]
+            number += len(children)
+            play(children, policy, turns=1)
+            kept = [child for child in children if self.keep is None or self.keep(child)]
+            done = [child for child in kept if child.over or len(child.recorder.rollout.turns) >= stage.turns]
+            leaves += done
+            live = [node for task in tasks for node in _few(kept, done, task, self.width, chance)]
+        return [leaf.finish() for task in tasks for leaf in leaves if leaf.task == task]
+
+
+@dataclass(frozen=True, slots=True)
+class ResampleFrom:
+    """REFUEL (2410.04612): `pairs` a task: a run, and another that shares it up to a turn chosen at random and goes on anew.
+
+    `Rollout.meta["pair"]` names the pair, `meta["from"]` the first turn in which the two differ.
+    """
+
+    pairs: int = 4
+
+    def collect(self, stage: Stage, policy: Policy, tasks: Sequence[int], seed: int, version: int = 0) -> list[Rollout]:
+        chance = Random(seed)
+        firsts = actors(stage, tasks, self.pairs, seed, version)
+        turns = [chance.randrange(stage.turns) for _ in firsts]
+        for depth in range(stage.turns):
+            play(
+                [run for run, turn in zip(firsts, turns, strict=True) if depth < turn and not run.over], policy, turns=1
+            )
+        starts = [len(run.recorder.rollout.turns) for run in firsts]
+        seconds = [run.fork(self.pairs + i, _own(chance)) for i, run in enumerate(firsts)]
+        play([run for run in [*firsts, *seconds] if not run.over], policy)
+        found: list[Rollout] = []
+        for number, pair in enumerate(zip(firsts, seconds, starts, strict=True)):
+            for run in pair[:2]:
+                rollout = run.finish()
+                rollout.meta |= {"pair": number, "from": pair[2]}
+                found.append(rollout)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayInject:
+    """ARPO for GUIs (2505.16282): where a group all but fails, its first rollout is replaced by an old success.
+
+    Deviation below `spread` and mean below `mean`; the last `keep` successes of a task are kept. Log-probs of a replayed
+    rollout are computed anew before the update.
+    """
+
+    inner: Sampling = field(default_factory=Group)
+    keep: int = 8
+    spread: float = 0.05
+    mean: float = 0.2
+    success: float = 0.1
+    past: dict[str, deque[Rollout]] = field(default_factory=dict)
+
+    def collect(self, stage: Stage, policy: Policy, tasks: Sequence[int], seed: int, version: int = 0) -> list[Rollout]:
+        found, chance = self.inner.collect(stage, policy, tasks, seed, version), Random(seed)
+        places: dict[str, list[int]] = defaultdict(list)
+        for place, rollout in enumerate(found):
+            places[rollout.group].append(place)
+        for group, members in places.items():
+            scores = [total(found[place]) for place in members]
+            old = self.past.setdefault(group, deque(maxlen=self.keep))
+            if old and pstdev(scores) < self.spread and fmean(scores) < self.mean:
+                found[members[0]] = chance.choice(list(old))
+                found[members[0]].source = "replay"
+            old.extend(found[place] for place in members if total(found[place]) > self.success)
+        return found
+
+
+Filter = Callable[[Sequence[Rollout]], list[Rollout]]
+
+
+def top_spread(share: float) -> Filter:
+    """Filter: the groups whose outcomes spread most, that share of them, at least one. UFO."""
+
+    def choose(rollouts: Sequence[Rollout]) -> list[Rollout]:
+        groups = _groups(rollouts)
+        ranked = sorted(groups, key=lambda group: -pstdev(map(total, groups[group])))
+        kept = set(ranked[: max(1, round(share * len(ranked)))])
+        return [rollout for rollout in rollouts if rollout.group in kept]
+
+    return choose
+
+
+def with_spread(rollouts: Sequence[Rollout]) -> list[Rollout]:
+    """Filter: groups whose outcomes are all equal go, unless all would."""
+    groups = _groups(rollouts)
+    kept = {group for group, members in groups.items() if pstdev(map(total, members)) > 0}
+    return [rollout for rollout in rollouts if not kept or rollout.group in kept]
+
+
+def total(rollout: Rollout) -> float:
+    """Its outcomes, summed."""
+    return sum(rollout.outcome.values())
+
+
+def _groups(rollouts: Sequence[Rollout]) -> dict[str, list[Rollout]]:
+    groups: dict[str, list[Rollout]] = defaultdict(list)
+    for rollout in rollouts:
+        groups[rollout.group].append(rollout)
+    return groups
+
+
+def _few(kept: list[Actor], done: list[Actor], task: int, width: int, chance: Random) -> list[Actor]:
+    mine = [node for node in kept if node.task == task and not any(node is each for each in done)]
+    return mine if len(mine) <= width else chance.sample(mine, width)
+
+
+def _own(chance: Random) -> int:
+    return chance.randrange(2**40)

@@ -1,0 +1,219 @@
+"""The trainer: one process, one loop. Sample, pay, update, note down; go on from where it stopped.
+
+    train(policy, stage, presets.load("supo"), steps=200, tasks=16, out="runs/supo")
+
+The same seed gives the same run, and a run that was stopped and taken up again the same as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memctx.component import Settings
+from memctx.errors import ConfigError, require
+from memctx.train.acting import Stage
+from memctx.train.algorithm import Algorithm
+from memctx.train.learner import Facts, Learner
+from memctx.train.models import Causal
+from memctx.train.rollouts import Rollout
+from memctx.train.sampling import Group, Sampling
+
+Watch = Callable[[str, int, int], None]
+HELD_OUT = 10_000_000  # tasks from this number on are for evaluation only
+
+
+class Schedule(Settings):
+    """How long and how much. `tasks` a step; tasks are numbers, and number n is the environment's seed n.
+
+    `lr` of the policy. `tokens`: the most worked off at once. `save_every` and `evaluate_every` in steps, 0: only at the end.
+    """
+
+    steps: int = 100
+    tasks: int = 8
+    seed: int = 0
+    lr: float = 1e-5
+    critic_lr: float | None = None
+    norm: float = 1.0
+    tokens: int = 65_536
+    save_every: int = 0
+    evaluate_every: int = 0
+    evaluate_tasks: int = 64
+
+
+def train(
+    policy: Causal,
+    stage: Stage,
+    algorithm: Algorithm,
+    *,
+    out: str | Path | None = None,
+    test_stage: Stage | None = None,
+    watch: Watch | None = None,
+    **settings: Any,
+) -> list[Facts]:
+    """Train `policy` in place; returns the figures of each step. Fields of `Schedule` are keywords.
+
+    `out`: folder of metrics and checkpoints; what is there is taken up. `test_stage`: where it is evaluated, if elsewhere.
+    """
+    plan = Schedule(**settings)
+    learner = Learner(policy, algorithm, lr=plan.lr, critic_lr=plan.critic_lr, norm=plan.norm, tokens=plan.tokens)
+    log = Log(Path(out)) if out is not None else None
+    begin = resume(learner, log.folder) if log else 0
+    history: list[Facts] = log.read(begin) if log else []
+    for step in range(begin, plan.steps):
+        tasks = range(step * plan.tasks, (step + 1) * plan.tasks)
+        rollouts = algorithm.sampling.collect(stage, policy, tasks, plan.seed + step, version=step)
+        facts = {"step": float(step), **scores(rollouts), **algorithm.schedule.run(learner, rollouts)}
+        if _due(step, plan.evaluate_every, plan.steps):
+            facts |= {f"test_{name}": value for name, value in evaluate(policy, test_stage or stage, plan).items()}
+        history.append(facts)
+        if log:
+            log.write(facts)
+            if _due(step, plan.save_every, plan.steps):
+                save(learner, log.folder, step + 1)
+        if watch:
+            watch(f"train, task {facts['task']:.2f}", step + 1, plan.steps)
+    return history
+
+
+def evaluate(policy: Causal, stage: Stage, plan: Schedule, sampling: Sampling = Group(1)) -> Facts:
+    """Scores on tasks that no step ever trains on, one rollout a task, always the same draws."""
+    tasks = range(HELD_OUT, HELD_OUT + plan.evaluate_tasks)
+    return scores(sampling.collect(stage, policy, tasks, HELD_OUT))
+
+
+def scores(rollouts: list[Rollout]) -> Facts:
+    """Mean outcome by name, turns, segments, sampled tokens, and the largest context."""
+    names = dict.fromkeys(name for each in rollouts for name in each.outcome)
+    facts = {name: fmean(each.outcome.get(name, 0.0) for each in rollouts) for name in names}
+    sampled = [sum(int(segment.mask.sum()) for segment in each.segments) for each in rollouts]
+    peak = max((len(segment.ids) for each in rollouts for segment in each.segments), default=0)
+    facts |= {"turns": fmean(len(each.turns) for each in rollouts), "tokens": fmean(sampled), "peak": float(peak)}
+    facts |= {"segments": fmean(len(each.segments) for each in rollouts)}
+    return facts | {"truncated": fmean(each.status == "truncated" for each in rollouts)}
+
+
+# Checkpoints: weights and the optimiser's state as safetensors, the rest as JSON; written aside and then renamed. --------
+
+
+def save(learner: Learner, folder: Path, step: int) -> Path:
+    """A checkpoint after `step` steps; the newest one replaces the last."""
+    safetensors = require("safetensors.torch", extra="train")
+    aside, final = folder / f"checkpoint.{step}.new", folder / f"checkpoint-{step}"
+    aside.mkdir(parents=True, exist_ok=True)
+    learner.policy.save(aside)
+    for name, state in _states(learner):
+        safetensors.save_file({key: value.contiguous() for key, value in state.items()}, aside / f"{name}.safetensors")
+    past = {} if learner.smooth is None else {str(t): list(each) for t, each in learner.smooth.past.items()}
+    (aside / "state.json").write_text(json.dumps({"step": step, "updates": learner.steps, "entropy": past}))
+    aside.replace(final)
+    for old in _checkpoints(folder)[:-1]:
+        for file in old.iterdir():
+            file.unlink()
+        old.rmdir()
+    return final
+
+
+def resume(learner: Learner, folder: Path) -> int:
+    """Load the newest checkpoint; returns the steps it had done, 0 where there is none."""
+    found = _checkpoints(folder)
+    if not found:
+        return 0
+    safetensors = require("safetensors.torch", extra="train")
+    state = json.loads((found[-1] / "state.json").read_text())
+    _weights(learner.policy.model, found[-1])
+    loaded = {name: safetensors.load_file(found[-1] / f"{name}.safetensors") for name, _ in _states(learner)}
+    _into(learner.optimizer, loaded["optimizer"])
+    if learner.critic is not None:
+        learner.critic.load_state_dict(loaded["critic"])
+        learner.slow.load_state_dict(loaded["slow"])
+        _into(learner.critic_optimizer, loaded["critic_optimizer"])
+    if learner.reference is not None:
+        learner.reference.model.load_state_dict(loaded["reference"], strict=False)
+    if learner.smooth is not None:
+        learner.smooth.past = {int(t): (mean, int(count)) for t, (mean, count) in state["entropy"].items()}
+    learner.steps = state["updates"]
+    return int(state["step"])
+
+
+def _states(learner: Learner) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+    yield "optimizer", _flat(learner.optimizer)
+    if learner.critic is not None:
+        yield "critic", learner.critic.state_dict()
+        yield "slow", learner.slow.state_dict()
+        yield "critic_optimizer", _flat(learner.critic_optimizer)
+    if learner.reference is not None:
+        names = {name for name, _ in learner.reference.model.named_parameters()}
+        yield "reference", {k: v for k, v in learner.reference.model.state_dict().items() if k in names}
+
+
+def _flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    state = optimizer.state_dict()["state"]
+    return {f"{place}.{name}": value for place, each in state.items() for name, value in each.items()}
+
+
+def _into(optimizer: torch.optim.Optimizer, flat: Mapping[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in flat.items():
+        place, _, name = key.partition(".")
+        state.setdefault(int(place), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _weights(model: Any, folder: Path) -> None:
+    """Weights, or adapters, of a saved model into one of the same shape."""
+    safetensors = require("safetensors.torch", extra="train")
+    files = sorted(folder.glob("*model*.safetensors"))
+    if not files:
+        raise ConfigError(f"{folder} holds no weights: give the folder that a training run wrote", field="out")
+    if (folder / "adapter_config.json").exists():
+        require("peft", extra="train").set_peft_model_state_dict(model, safetensors.load_file(files[0]))
+        return
+    for file in files:
+        model.load_state_dict(safetensors.load_file(file), strict=False)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def _due(step: int, every: int, steps: int) -> bool:
+    return step + 1 == steps or (every > 0 and (step + 1) % every == 0)
+
+
+class Log:
+    """Figures of each step, as JSON lines, and for TensorBoard where it is installed."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.file = folder, folder / "metrics.jsonl"
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self.board = None
+        else:
+            self.board = SummaryWriter(str(folder))
+
+    def read(self, steps: int) -> list[Facts]:
+        """The first `steps` lines; what was noted after the checkpoint is dropped: it is done again."""
+        lines = self.file.read_text().splitlines()[:steps] if self.file.exists() else []
+        aside = self.file.with_suffix(".new")
+        aside.write_text("".join(f"{line}\n" for line in lines))
+        aside.replace(self.file)
+        return [json.loads(line) for line in lines]
+
+    def write(self, facts: Facts) -> None:
+        with self.file.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(facts) + "\n")
+            lines.flush()
+            os.fsync(lines.fileno())
+        if self.board is not None:
+            for name, value in facts.items():
+                self.board.add_scalar(name, value, int(facts["step"]))
