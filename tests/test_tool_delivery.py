@@ -17,11 +17,15 @@ from memctx.accounts import Accounts
 from memctx.adapters.http import AsyncTransport, Transport
 from memctx.errors import ConfigError
 from memctx.offer import name_of
+from memctx.pipeline import Pipeline
 from memctx.plan import Plan
 from memctx.pricing import price
 from memctx.search_tools import REMOVE, SEARCH, SearchTools, Shelf
+from memctx.session import Session
+from memctx.strategies.clear import ClearResults
+from memctx.strategies.tool_window import ToolWindow
 from memctx.view import View
-from tests.servers import Reply, Server, strict_server
+from tests.servers import Call, Reply, Server, strict_server
 
 Json = dict[str, Any]
 USER: Any = {"role": "user", "content": "go"}
@@ -414,3 +418,164 @@ def test_references_name_only_what_waits() -> None:
     wrong = search.answer({**use, "input": {"query": 5}})
     assert wrong is not None
     assert "error" in wrong["content"]
+
+
+# Whole loops: a session with a window, the real SDK, a provider that checks every request --------------------------------
+
+
+def seeking(body: Json) -> Reply:
+    """Looks for a way to share photos, and uses it."""
+    text = json.dumps(body.get("messages") or body.get("input"))
+    if "done: share_photos" in text:
+        return Reply("done")
+    if "call_1" in text:
+        return Reply("", (Call("share_photos", "{}", "call_2"),))
+    kinds = {tool.get("type") for tool in body["tools"]}
+    name = "tool_search" if "tool_search" in kinds else SEARCH
+    return Reply("I look.", (Call(name, '{"query": "share photos", "k": 2}', "call_1"),))
+
+
+def windowed(service: str, delivery: Any) -> Session:
+    """Beside the window, a strategy that clears every result it may."""
+    provider = {"chat": "openai-chat", "responses": "openai-responses", "messages": "anthropic"}[service]
+    strategies: list[Any] = [ToolWindow(cap=8, k=3, delivery=delivery), ClearResults(keep=0)]
+    return Pipeline(strategies, budget=20_000, provider=provider, edit_when="always").session()
+
+
+def run(server: Server, service: str, session: Session) -> list[Any]:
+    """The history of a host's loop that gives all its tools to every call."""
+    search = session.search_tools()
+    provider = {"chat": "openai-chat", "responses": "openai-responses", "messages": "anthropic"}[service]
+    tools: list[Any] = tools_of(service, *search.schemas_for(provider))
+    history: list[Any] = [{"role": "user", "content": "What is in my mail?"}]
+    http = httpx2.Client(transport=Transport(session))
+    if service == "messages":
+        with anthropic.Anthropic(api_key="k", base_url=server.url, http_client=http, max_retries=0) as claude:
+            while True:
+                answer = claude.messages.create(model="m", max_tokens=50, messages=history, tools=tools)
+                history.append({"role": "assistant", "content": [block.to_dict() for block in answer.content]})
+                calls = [block for block in answer.content if block.type == "tool_use"]
+                if not calls:
+                    return history
+                results = [search.answer(block) or used(block.name, tool_use_id=block.id) for block in calls]
+                history.append({"role": "user", "content": results})
+    with openai.OpenAI(api_key="k", base_url=server.url + "/v1", http_client=http, max_retries=0) as client:
+        while service == "responses":
+            made = client.responses.create(model="m", input=history, tools=tools)
+            history += [item.to_dict() for item in made.output]
+            items = [item for item in made.output if item.type in ("function_call", "tool_search_call")]
+            if not items:
+                return history
+            for item in items:
+                history.append(search.answer(item) or used(getattr(item, "name", ""), call_id=item.call_id))
+        while True:
+            said = client.chat.completions.create(model="m", messages=history, tools=tools).choices[0].message
+            history.append(said.model_dump(exclude_none=True))
+            if not said.tool_calls:
+                return history
+            for call in said.tool_calls:
+                name = call.function.name if call.type == "function" else ""
+                history.append(search.answer(call) or used(name, tool_call_id=call.id))
+
+
+def used(name: str, **place: Any) -> Json:
+    """The result of a host's own tool."""
+    text = f"done: {name}"
+    if "tool_use_id" in place:
+        return {"type": "tool_result", "content": text, **place}
+    return (
+        {"type": "function_call_output", "output": text, **place}
+        if "call_id" in place
+        else {"role": "tool", "content": text, **place}
+    )
+
+
+@pytest.mark.parametrize("delivery", ["list", "allow"])
+@EACH_SERVICE
+def test_a_loop_with_a_window(service: str, delivery: str) -> None:
+    session = windowed(service, delivery)
+    with strict_server(seeking) as server:
+        run(server, service, session)
+    assert (server.refused, len(server.requests)) == (0, 3)
+    names = [names_in(body) for body in server.requests]
+    assert all(len(block) <= 8 for block in names)
+    assert "share_photos" not in names[0]
+    assert "share_photos" in names[1]
+    assert names[1][: len(names[0])] == names[0] or (service, delivery) == ("messages", "allow")  # the block only grew
+
+
+@pytest.mark.parametrize("service", ["responses", "messages"])
+def test_a_loop_with_tools_that_are_loaded_late(service: str) -> None:
+    session = windowed(service, "defer")
+    with strict_server(seeking) as server:
+        history = run(server, service, session)
+    assert (server.refused, len(server.requests)) == (0, 3)
+    first, _, last = server.requests
+    assert first["tools"] == last["tools"]  # what was found came in the messages
+    sent = last.get("messages") or last["input"]
+    if service == "messages":
+        blocks = [block for m in history if isinstance(m["content"], list) for block in m["content"]]
+        loaded = next(block for block in blocks if block.get("tool_use_id") == "call_1")
+        assert {"type": "tool_reference", "tool_name": "share_photos"} in loaded["content"]
+        assert any(
+            loaded in m["content"] for m in sent if isinstance(m["content"], list)
+        )  # whole, though all is cleared
+    else:
+        (loaded,) = [item for item in history if item.get("type") == "tool_search_output"]
+        assert (loaded["call_id"], loaded["execution"], loaded["status"]) == ("call_1", "client", "completed")
+        assert "share_photos" in [tool["name"] for tool in loaded["tools"]]
+        assert all(tool["defer_loading"] for tool in loaded["tools"])
+        assert loaded in sent
+
+
+def test_a_search_that_loads_is_read_as_its_answer_and_is_not_cut() -> None:
+    references = [{"type": "tool_reference", "tool_name": name} for name in ("share_photos", "find_photos")]
+    use = {"type": "tool_use", "id": "t1", "name": SEARCH, "input": {"query": "photos"}}
+    claude = [USER, {"role": "assistant", "content": [use]}]
+    claude.append({"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": references}]})
+    asks = {
+        "type": "tool_search_call",
+        "id": "tsc_1",
+        "call_id": "t1",
+        "execution": "client",
+        "arguments": {"query": "photos"},
+    }
+    tools = [{**written("responses", function), "defer_loading": True} for function in FUNCTIONS[-12:-10]]
+    found = {"type": "tool_search_output", "call_id": "t1", "execution": "client", "tools": tools}
+    for history, names in (
+        (claude, ["share_photos", "find_photos"]),
+        ([USER, asks, found], [t["name"] for t in tools]),
+    ):
+        session = Pipeline([ClearResults(keep=0)], budget=20_000, edit_when="always").session()
+        assert session.view(history).messages == history
+        (result,) = session.transcript.steps[1].results
+        assert (result.tool, result.sealed) == (SEARCH, True)
+        assert [tool["name"] for tool in json.loads(result.text)["tools"]] == names
+
+
+def test_a_search_without_its_result_gets_an_empty_one() -> None:
+    asks = {"type": "tool_search_call", "call_id": "t1", "execution": "client", "arguments": {"query": "photos"}}
+    view = Pipeline([], budget=20_000, provider="openai-responses").session().view([USER, asks, USER])
+    output = {"type": "tool_search_output", "call_id": "t1", "execution": "client", "status": "incomplete", "tools": []}
+    assert output in view.messages
+
+
+def test_what_the_provider_searched_itself_passes_as_it_is() -> None:
+    call: Json = {
+        "type": "tool_search_call",
+        "id": "a",
+        "call_id": None,
+        "execution": "server",
+        "arguments": {},
+        "status": "completed",
+    }
+    found: Json = {
+        "type": "tool_search_output",
+        "id": "b",
+        "call_id": None,
+        "execution": "server",
+        "tools": [],
+        "status": "completed",
+    }
+    history = [USER, call, found, {"role": "assistant", "content": "x"}, USER]
+    assert Pipeline([], budget=20_000).session().view(history).messages == history
