@@ -43,3 +43,13 @@ def test_the_loops_stay_in_budget_and_reopen(name: str, root: Path) -> None:
     assert decisions > 0
     assert re.search(r"reopen \{'handle': '\w+'\}: \d{4,} characters", said), said
     assert "I have read them all." in said
+
+
+def test_the_window_shows_few_tools_and_finds_the_rest(root: Path) -> None:
+    said = run(root / "examples" / "tool_window.py", root).stdout
+    shown = [int(count) for count in re.findall(r"request with (\d+) tools", said)]
+    tools, largest = map(int, re.findall(r"all \d+ tools are (\d+) tokens; the largest request had (\d+)", said)[0])
+    assert max(shown) <= 10
+    assert "search_tools" in said
+    assert 'comb {"arguments": [10, 3]}: 120' in said
+    assert largest < tools / 2
