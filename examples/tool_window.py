@@ -1,4 +1,4 @@
-"""An OpenAI tool loop with some seventy tools, of which the model sees at most ten and searches for the rest.
+"""An OpenAI tool loop with some eighty tools, of which the model sees at most ten and searches for the rest.
 
 Runs offline against a scripted model. With OPENAI_BASE_URL and OPENAI_API_KEY set it talks to a real one.
 """
