@@ -47,7 +47,7 @@ class Change:
         """A run ended so; those of `ids` that are there were shown in it, each once however often. Returns those."""
         shown = sorted(rows.named(self.conn, self.place.scope, list(dict.fromkeys(ids))))
         _records.use(self.conn, self.place, shown, outcome)
-        seen = self.kept.runs
+        seen = rows.runs(self.conn, self.place.scope)
         new = replace(seen, count=seen.count + 1, success=seen.success + (outcome + 1) / 2)
         rows.save_runs(self.conn, self.place.scope, new, self.now)
         return shown
@@ -113,7 +113,7 @@ class Change:
             raise NotFound(text, ids=unknown)
         alive = {each: found for each, (found, _) in known.items() if found.current}
         removed = [op for op in ops if isinstance(op, Remove) and self._remove(op, alive)]
-        edited = [op for op in ops if isinstance(op, Edit) and self._edit(op, alive, trust)]
+        edited = [op for op in last_words(ops) if self._edit(op, alive, trust)]
         merged = [op for op in ops if isinstance(op, Merge) and self._merge(op, alive, trust)]
         done: list[Op] = [*removed, *edited, *merged]
         added = [op.experience for op in ops if isinstance(op, Add)]
@@ -187,9 +187,15 @@ class Change:
         """Delete everything that comes from `source`, and let nothing more of it in. Returns the ids that went."""
         ids = rows.from_source(self.conn, self.place.scope, source)
         _records.remove(self.conn, self.place, ids)
-        seen = self.kept.runs
+        seen = rows.runs(self.conn, self.place.scope)
         rows.save_runs(self.conn, self.place.scope, replace(seen, revoked=seen.revoked | {source}), self.now)
         return ids
+
+
+def last_words(ops: Sequence[Op]) -> list[Edit]:
+    """The edits that count: the last of each experience, and none of one that a merge says anew."""
+    reworded = {each for op in ops if isinstance(op, Merge) and op.advice for each in op.ids}
+    return list({op.id: op for op in ops if isinstance(op, Edit) and op.id not in reworded}.values())
 
 
 def _bytes(vector: Vector) -> bytes:

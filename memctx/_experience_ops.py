@@ -24,7 +24,7 @@ class Add:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Say it otherwise. Its id, situation and counters stay."""
+    """Say it otherwise. Its id, situation and counters stay. The last edit counts, and the advice of a Merge above it."""
 
     id: int
     advice: str
