@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import zlib
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 
 START = ""  # comes before the first tool of a run; no tool can be called so
 PAST = 2  # tools before `u` that an edge remembers
-STATE = 1_200  # characters of a state that are kept
+STATE = 1_500  # characters of a state that are kept
+FADED = 0.01  # an edge that has decayed to this count is let go
+
+Key = tuple[tuple[str, ...], str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,7 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The dialogue at an edge: how many runs were there in this state, and when last (seconds since 1970)."""
+    """The dialogue at an edge: how often it was there in this state, and when last (seconds since 1970)."""
 
     text: str
     count: float = 1.0
@@ -32,8 +36,8 @@ class State:
 class Edge:
     """`v` was called after `u`, with `past` before `u` (oldest first, at most two, fewer at the start of a run).
 
-    `count`: how often; `bonus`: the sum of 1 / length of those runs; both fall with time where there is a half-life, and are
-    as of `updated` (seconds since 1970).
+    `count`: how often; `bonus`: the sum of 1 / length of those runs; both, and the states' counts, fall with time where there is
+    a half-life, and are as of `updated` (seconds since 1970).
     """
 
     u: str
@@ -45,64 +49,77 @@ class Edge:
     past: tuple[str, ...] = ()
 
     @property
-    def key(self) -> tuple[tuple[str, ...], str, str]:
+    def key(self) -> Key:
         return self.past, self.u, self.v
 
 
-Key = tuple[tuple[str, ...], str, str]
-
-
 class Edges:
-    """The edges of one graph by (past, u, v)."""
+    """The edges of one graph, found by the tool they leave. Each tool's edges have a version, so that readers may keep theirs."""
 
-    def __init__(self, states: int, half_life: float | None) -> None:
-        self._by_key: dict[Key, Edge] = {}
-        self._states = states
-        self._half_life = half_life
+    def __init__(self, states: int, capacity: int, half_life: float | None) -> None:
+        self.out: dict[str, dict[Key, Edge]] = defaultdict(dict)
+        self.versions: dict[str, int] = defaultdict(int)
         self.version = 0
+        self._count = 0
+        self._states, self._capacity, self._half_life = states, capacity, half_life
 
     def learn(self, visits: Sequence[Visit], now: float) -> list[Edge]:
         """Add one run; returns the changed edges."""
         run = [visit for visit in visits if visit.tool]
-        changed: dict[Key, None] = {}
         trail = [START, *(visit.tool for visit in run)]
+        changed: dict[Key, Edge] = {}
         for at, visit in enumerate(run):
             key = (tuple(trail[max(0, at - PAST) : at]), trail[at], visit.tool)
-            self._by_key[key] = self._grown(self._by_key.get(key), key, visit.state, 1 / len(run), now)
-            changed[key] = None
-        self.version += bool(changed)
-        return [self._by_key[key] for key in changed]
+            old = changed.get(key) or self.out[key[1]].get(key) or Edge(key[1], key[2], 0.0, 0.0, (), now, key[0])
+            changed[key] = self._grown(self.faded(old, now), visit.state, 1 / len(run))
+        self.put(changed.values())
+        return list(changed.values())
 
     def put(self, edges: Iterable[Edge]) -> None:
-        self._by_key.update((edge.key, edge) for edge in edges)
+        """Set edges; over the capacity, those with the smallest counts are let go."""
+        for edge in edges:
+            self._count += edge.key not in self.out[edge.u]
+            self.out[edge.u][edge.key] = edge
+            self.versions[edge.u] += 1
         self.version += 1
+        if self._count > self._capacity:
+            self._shrink()
 
     def all(self) -> list[Edge]:
-        return [self._by_key[key] for key in sorted(self._by_key)]
+        """Every edge, by its key."""
+        return sorted((edge for out in self.out.values() for edge in out.values()), key=lambda edge: edge.key)
 
-    def tools(self) -> list[str]:
-        return sorted({edge.v for edge in self._by_key.values()})
+    def faded(self, edge: Edge, now: float) -> Edge:
+        """The edge as of `now`; an older `now` than the edge's own changes nothing."""
+        if self._half_life is None or now <= edge.updated:
+            return edge
+        left = 0.5 ** ((now - edge.updated) / self._half_life)
+        states = tuple(replace(state, count=state.count * left) for state in edge.states)
+        return replace(edge, count=edge.count * left, bonus=edge.bonus * left, states=states, updated=now)
 
-    def _grown(self, old: Edge | None, key: Key, state: str, bonus: float, now: float) -> Edge:
-        past, u, v = key
-        old = old or Edge(u, v, 0.0, 0.0, past=past, updated=now)
-        left = self._left(now - old.updated)
-        states = tuple(replace(each, count=each.count * left) for each in old.states) if left < 1 else old.states
-        states = self._with(states, state[:STATE].strip(), now) if state.strip() and self._states else states
-        latest = max(now, old.updated)
-        return Edge(u, v, old.count * left + 1, old.bonus * left + bonus, states, latest, past)
-
-    def _left(self, seconds: float) -> float:
-        """What is left of a count after so long."""
-        return 1.0 if self._half_life is None or seconds <= 0 else float(0.5 ** (seconds / self._half_life))
+    def _grown(self, edge: Edge, text: str, bonus: float) -> Edge:
+        states = self._with(edge.states, text[:STATE].strip(" "), edge.updated) if text.strip() else edge.states
+        return replace(edge, count=edge.count + 1, bonus=edge.bonus + bonus, states=states)
 
     def _with(self, states: tuple[State, ...], text: str, now: float) -> tuple[State, ...]:
-        """One more state; equal ones are merged, and the sample is the texts with the smallest digests, whatever came first."""
-        by_text = {each.text: each for each in states}
-        old = by_text.get(text, State(text, 0.0))
-        by_text[text] = State(text, old.count + 1, max(old.seen, now))
-        return tuple(by_text[text] for text in sorted(by_text, key=_place)[: self._states])
+        """One more state. Equal ones are one; what is kept is the sample with the smallest digests, whatever came first."""
+        by_text = {state.text: state for state in states if state.count > FADED}
+        by_text[text] = State(text, by_text[text].count + 1 if text in by_text else 1.0, now)
+        return tuple(by_text[text] for text in sorted(by_text, key=sampled)[: self._states])
+
+    def _shrink(self) -> None:
+        """To nine tenths of the capacity, so that this is rare."""
+        latest = max(edge.updated for edge in self.all())
+        held = sorted(self.all(), key=lambda edge: (-self.faded(edge, latest).count, edge.key))
+        keep = [edge for edge in held if self.faded(edge, latest).count > FADED][: self._capacity * 9 // 10]
+        for tool in self.out:
+            self.versions[tool] += 1
+        self.out.clear()
+        for edge in keep:
+            self.out[edge.u][edge.key] = edge
+        self._count = len(keep)
 
 
-def _place(text: str) -> bytes:
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+def sampled(text: str) -> tuple[int, str]:
+    """The place of a text in a shuffle that is the same everywhere: the first of them are a fair sample."""
+    return zlib.crc32(text.encode("utf-8", "surrogatepass")), text

@@ -22,10 +22,10 @@ from pydantic import Field, PrivateAttr
 
 from memctx.component import Component
 from memctx.graphs._edges import START, Edge, Edges, State, Visit
-from memctx.graphs._rank import Ranker, Suggestion
+from memctx.graphs._rank import Facts, Ranker, Suggestion
 from memctx.graphs._state import summarise
 
-__all__ = ["START", "Edge", "State", "Suggestion", "ToolGraph", "Visit", "summarise"]
+__all__ = ["START", "Edge", "Facts", "State", "Suggestion", "ToolGraph", "Visit", "summarise"]
 
 
 class ToolGraph(Component):
@@ -38,16 +38,18 @@ class ToolGraph(Component):
     embedder: Any = Field(default="default", exclude=True, description="of states and tools; see memctx.embed")
     half_life: float | None = Field(default=None, gt=0, description="seconds after which a count is half; None: never")
     states: int = Field(
-        default=16, ge=0, description="kept on an edge; more are a sample that no order of runs changes"
+        default=32, ge=0, description="kept on an edge; of more, a sample that no order of runs changes"
     )
+    capacity: int = Field(default=100_000, ge=1, description="edges; over it the smallest are let go")
     success: float = Field(default=0.5, description="the least reward of a run that is learned from")
+    gate: float = Field(default=1.0, ge=0, le=1, description="so sure without the state, it is not looked at")
 
     _edges: Edges = PrivateAttr()
     _ranker: Ranker = PrivateAttr()
     _lock: Any = PrivateAttr(default_factory=threading.RLock)
 
     def model_post_init(self, _: Any) -> None:
-        self._edges = Edges(self.states, self.half_life)
+        self._edges = Edges(self.states, self.capacity, self.half_life)
         self._ranker = Ranker(self._edges, self.embedder)
 
     @property
@@ -58,7 +60,8 @@ class ToolGraph(Component):
     @property
     def tools(self) -> list[str]:
         """The tools that were called in a learned run, sorted."""
-        return self._edges.tools()
+        with self._lock:
+            return sorted({edge.v for edge in self._edges.all()})
 
     def learn(self, visits: Sequence[Visit], *, reward: float = 1.0, now: float | None = None) -> list[Edge]:
         """Take in a finished run; returns the edges it changed. A run with `reward` below `success` changes nothing.
@@ -90,7 +93,12 @@ class ToolGraph(Component):
         these are suggested; None: every tool learned or described. `explain` fills `Suggestion.parts`.
         """
         with self._lock:
-            return self._ranker.suggest([tool for tool in path if tool], state, available, k, explain)
+            return self._ranker.suggest([tool for tool in path if tool], state, available, k, self.gate, explain)
+
+    def facts(self, path: Sequence[str], state: str = "", *, available: Collection[str] | None = None) -> Facts:
+        """What a suggestion is made of: for every tool that may come next, what is known of it before it is weighted."""
+        with self._lock:
+            return self._ranker.facts([tool for tool in path if tool], state, available)
 
     def edges(self) -> Iterator[Edge]:
         """Every edge, sorted by (past, u, v), as it was when asked."""
