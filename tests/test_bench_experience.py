@@ -172,8 +172,8 @@ def test_the_votes_for_doing_the_same_again_are_for_what_this_run_did() -> None:
 
 
 def test_counts_name_what_is_frequent_over_all_or_after_the_same() -> None:
-    story = made(99, "write a letter", ("a blank page", "boil"), ("a hot pot", "press switch"))
-    assert hits("none", story) == [True, True] or hits("none", story) == [False, True]
+    story = made(99, "write a letter", ("a blank page", "boil"), ("a hot pot", "press switch"), ("a knife", "chop"))
+    assert hits("none", story) == [True, True, False]  # chop is as frequent as boil, and came later
     after_key = made(99, "write a letter", ("?", "turn key"), ("?", "press switch"))
     assert hits("previous", after_key) == [True, True]
 
