@@ -19,10 +19,14 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode, tools_condition
+from langgraph.runtime import Runtime
 from pydantic import Field
 
 from memctx import Pipeline
 from memctx.adapters.langchain import ContextMiddleware
+from memctx.adapters.langgraph import PlanState, Sessions, prepare, search_tools
 from memctx.errors import ConfigError
 from memctx.offer import name_of
 from memctx.search_tools import REMOVE, SEARCH
@@ -223,3 +227,23 @@ def test_claude_loads_what_our_search_refers_to() -> None:
     blocks = [block for message in last["messages"] for block in message["content"] if isinstance(block, dict)]
     (found, _) = [block["content"] for block in blocks if block["type"] == "tool_result"]
     assert {"type": "tool_reference", "tool_name": "share_photos"} in found
+
+
+def test_a_graph_of_ones_own() -> None:
+    sessions = Sessions(window("list"))
+    every: list[Any] = [*tools(), *search_tools(sessions)]
+    model = Asking(say=seeking)
+
+    class State(PlanState, MessagesState): ...
+
+    def think(state: State, runtime: Runtime[Any]) -> dict[str, Any]:
+        view, update = prepare(sessions, state, runtime, tools=every)
+        return {"messages": [model.bind_tools(view.tools).invoke(view.messages)], **update}
+
+    graph: Any = StateGraph(State).add_node(think).add_node("tools", ToolNode(every)).add_edge(START, "think")
+    graph.add_conditional_edges("think", tools_condition).add_edge("tools", "think")
+    result = graph.compile(checkpointer=InMemorySaver()).invoke(ASK, on("t"))
+    results = [message for message in result["messages"] if isinstance(message, ToolMessage)]
+    assert [str(message.content) for message in results[1:]] == ["share_photos done", "delete_stocks done"]
+    assert all(len(shown) <= CAP and SEARCH in shown for shown, _ in model.seen)
+    assert "share_photos" in model.seen[1][0]

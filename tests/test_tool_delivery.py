@@ -318,6 +318,16 @@ def test_tools_that_would_be_refused_are_named_before_they_are_sent(server: Serv
     assert names_in(server.requests[0]) == ["list_mail"]
 
 
+@EACH_SERVICE
+def test_two_tools_of_one_name_are_refused_and_both_are_named(server: Server, service: str) -> None:
+    twin = written(
+        service, {"name": "list_mail", "description": "Of another server.", "parameters": {"type": "object"}}
+    )
+    with pytest.raises(ConfigError, match=r"tools\[0\].*tools\[62\].*'list_mail'"):
+        ask(server, service, windowed(service, "list"), "sync", tools=[*tools_of(service, *own(service)), twin])
+    assert server.requests == []
+
+
 # The model's tools ----------------------------------------------------------------------------------------------------
 
 

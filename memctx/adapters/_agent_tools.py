@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from langchain.tools import ToolRuntime
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from langgraph.prebuilt import ToolRuntime
 from langgraph.types import Command
 
 from memctx.adapters._wire_tools import HOSTED, allow_list, chosen, only
@@ -132,7 +132,10 @@ def _reader(pipeline: Pipeline, state: Any, plan: Plan, tools: Any = None) -> Se
 
 
 def search_tools(sessions: Sessions) -> list[BaseTool]:
-    """`search_tools` and `remove_tools` as LangChain's, over the tools that the agent was made with."""
+    """`search_tools` and `remove_tools` as LangChain's, over all the tools of the tool node that runs them.
+
+    `ContextMiddleware` registers them itself. A graph of one's own puts them among its tools, which `prepare` gets too.
+    """
 
     def search(query: str, runtime: ToolRuntime[Any, Any], k: int | None = None) -> Command[Any]:
         return _answered(sessions, runtime, SEARCH, {"query": query, "k": k})

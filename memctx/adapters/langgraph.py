@@ -27,7 +27,8 @@ from memctx.offer import name_of
 from memctx.plan import Plan
 
 if TYPE_CHECKING:
-    from memctx.adapters._items_store import MemctxStore as MemctxStore  # noqa: PLC0414 (to say it is exported)
+    from memctx.adapters._agent_tools import search_tools as search_tools  # noqa: PLC0414 (to say it is exported)
+    from memctx.adapters._items_store import MemctxStore as MemctxStore  # noqa: PLC0414
     from memctx.adapters._memory import MemoryMiddleware as MemoryMiddleware  # noqa: PLC0414
     from memctx.effects import Generate
     from memctx.pipeline import Pipeline
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 
 KEY = "memctx_plan"
 Place = tuple[str, str]  # thread, and which graph inside it: "" for the outermost
-_ELSEWHERE = {"MemctxStore": "_items_store", "MemoryMiddleware": "_memory"}  # not loaded here: they need a database
+# Not loaded here: the first two need a database, the last one needs this file.
+_ELSEWHERE = {"MemctxStore": "_items_store", "MemoryMiddleware": "_memory", "search_tools": "_agent_tools"}
 
 
 def __getattr__(name: str) -> Any:
@@ -179,8 +181,9 @@ def prepare(
     """The view for the coming model call, and the state update that keeps its plan.
 
     `where` is the node's `runtime` or `config`, by default that of the running node. `tools` are LangChain tools,
-    functions or schemas; `system` is text or a message that goes before the messages: both are for counting, and
-    `view.tools` has schemas. The answer's usage is read from the history at the next call. Errors: see `Session.view`.
+    functions or schemas; `system` is text or a message that goes before the messages. Bind the model to `view.tools`:
+    schemas of the tools on offer; with `tool_window` and delivery "list", that is all there is to do. The answer's usage is
+    read from the history at the next call. Errors: see `Session.view`.
     """
     messages = state["messages"]
     with _sessions(source).lease(place_of(where, messages)) as slot:
