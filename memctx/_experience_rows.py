@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, or_, select, update
 
 from memctx._experience_items import POLARITY, Experience
 from memctx.records import Record
 from memctx.stores import _given as given
 from memctx.stores import _records as rows
+from memctx.stores._feed import ENDS
 from memctx.stores._records import Draft
 from memctx.stores._tables import document, embedding, outbox, record, request
 from memctx.stores._visible import CHUNK, SHOWN, Place, made
@@ -25,7 +26,6 @@ PAGE = 4_096  # rows read at once
 _NAMED = select(*SHOWN).where(  # built once: it is asked at every step
     record.c.scope + "" == bindparam("scope"), record.c.id.in_(bindparam("ids", expanding=True))
 )
-_ENDS = select(func.min(outbox.c.seq), func.max(outbox.c.seq))
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ def answer(conn: Connection, scope: str, key: str, what: Any, now: float) -> Non
 
 def lines(conn: Connection, scope: str, after: int) -> tuple[int, int, list[tuple[int, str, int]]]:
     """(oldest, newest) line of the outbox, and (line, op, record) of those after a line that concern the scope."""
-    oldest, newest = conn.execute(_ENDS).one()
+    oldest, newest = conn.execute(ENDS).one()
     if (newest or 0) <= after:
         return oldest or 1, newest or 0, []
     mine = or_(outbox.c.scope == scope, outbox.c.op == "erase")

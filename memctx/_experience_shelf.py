@@ -17,10 +17,10 @@ from memctx._experience_rank import Numbers, likeness, score, texts_alike, turns
 from memctx._experience_words import Words
 
 LEVELS: tuple[Level, ...] = ("principle", "method", "example", "pattern", "diagnostic", "mistake")
-ROWS = 256  # situations looked at, the nearest first,
+ROWS = 128  # situations looked at, the nearest first,
 READ = 50_000  # and experiences in them,
-MOST = 500  # of which so many are compared,
-BEST = 256  # and of those the ones whose words are compared
+MOST = 300  # of which so many are compared,
+BEST = 128  # and of those the ones whose words are compared
 TWINS = 8  # situations in which a duplicate is looked for
 SAME_ADVICE = 0.85  # share of words from which on two advices say the same,
 SAME_SITUATION = 0.95  # and likeness from which on two situations are one

@@ -23,6 +23,9 @@ from memctx.stores.words import WordIndex
 
 LINES = 100_000  # of the outbox that are kept; an index further behind is read again from the rows
 PAGE = 4_096  # rows read at once
+ENDS = select(  # (oldest, newest) line; each by itself is a look-up, both at once would read the whole table
+    select(func.min(outbox.c.seq)).scalar_subquery(), select(func.max(outbox.c.seq)).scalar_subquery()
+)
 
 
 class Feed:
@@ -45,7 +48,7 @@ class Feed:
     def follow(self, conn: Connection, scope: str) -> None:
         """Bring the index, and the words of `scope`, to what this transaction sees."""
         with self._lock:
-            oldest, newest = conn.execute(select(func.min(outbox.c.seq), func.max(outbox.c.seq))).one()
+            oldest, newest = conn.execute(ENDS).one()
             self.lines = (newest or 0) - (oldest or 1) + 1
             self._catch_up(conn, oldest or 1, newest or 0)
             if scope not in self._worded:
