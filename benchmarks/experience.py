@@ -13,11 +13,13 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from memctx._bench._experience_methods import Experiences
 from memctx._bench._experience_runs import KINDS, Story
 from memctx._bench.experience import outcomes, sides
 
@@ -42,9 +44,10 @@ def gains(train: Path, test: Path, others: Sequence[str]) -> Iterator[Gain]:
         known, asked = sides(train, test, kind)
         if not known or not asked:
             continue
-        ours = list(outcomes(OURS, known, asked))
-        for name in others:
-            yield gain(kind.name, name, asked, ours, list(outcomes(name, known, asked)))
+        with closing(Experiences(known)) as kept:
+            ours = list(outcomes(OURS, kept, asked))
+            for name in others:
+                yield gain(kind.name, name, asked, ours, list(outcomes(name, kept, asked)))
 
 
 def gain(

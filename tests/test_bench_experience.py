@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from memctx._bench import experience as module
 from memctx._bench._experience_actions import household, shell, sql
-from memctx._bench._experience_methods import AGAIN, METHODS, Example, bound
+from memctx._bench._experience_methods import AGAIN, METHODS, Example, Experiences, bound
 from memctx._bench._experience_runs import KINDS, Kind, Step, Story, split, stories
 from memctx._bench.experience import Line, bench, outcomes
 from memctx.errors import ConfigError
@@ -160,7 +161,12 @@ KNOWN = [
 
 
 def hits(method: str, story: Story) -> list[bool]:
-    return next(iter(outcomes(method, KNOWN, [story])))
+    return predicted(method, [story])[0]
+
+
+def predicted(method: str, asked: list[Story]) -> list[list[bool]]:
+    with closing(Experiences(KNOWN)) as kept:
+        return list(outcomes(method, kept, asked))
 
 
 def test_the_votes_for_doing_the_same_again_are_for_what_this_run_did() -> None:
@@ -188,8 +194,8 @@ def test_retrieval_at_a_step_sees_the_observation_and_by_task_does_not() -> None
 def test_a_run_joins_the_library_online_only_after_it_ended() -> None:
     fresh = made(99, "feed the cat", ("the bowl is empty", "fill bowl"))
     same = made(100, "feed the cat", ("the bowl is empty", "fill bowl"))
-    assert list(outcomes("step-online", KNOWN, [fresh, same])) == [[False], [True]]
-    assert list(outcomes("step", KNOWN, [fresh, same])) == [[False], [False]]
+    assert predicted("step-online", [fresh, same]) == [[False], [True]]
+    assert predicted("step", [fresh, same]) == [[False], [False]]
 
 
 # -- the bench ---------------------------------------------------------------------------------------------------------

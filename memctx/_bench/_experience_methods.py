@@ -36,18 +36,60 @@ class Example:
         return AGAIN if self.step.form == self.step.before else self.step.form
 
 
-class Method(Protocol):
-    """One data set under one method."""
+class Experiences:
+    """Runs to learn from, and a `Library` of memctx in memory that holds each of their steps; it is made when first asked."""
+
+    def __init__(self, stories: Iterable[Story]) -> None:
+        self.stories: list[Story] = []
+        self._examples: dict[str, Example] = {}
+        self._held = 0
+        self._memory: Memory | None = None
+        for story in stories:
+            self.learn(story)
 
     def learn(self, story: Story) -> None:
         """A run ended with an outcome above 0, and the host has said so."""
-        ...
+        self.stories.append(story)
+
+    def found(self, observation: str, task: str) -> list[Example]:
+        """The examples that the library gives, best first."""
+        found = self._library().retrieve(observation, task, ASKED, polarity="worked")
+        return [self._examples[each.experience.evidence[0]] for each in found]
+
+    def close(self) -> None:
+        if self._memory:
+            self._memory.close()
+
+    def _library(self) -> Library:
+        from memctx.experience import Library
+        from memctx.memory import Memory
+
+        self._memory = self._memory or Memory()
+        library = Library(self._memory.at("bench"))
+        for story in self.stories[self._held :]:
+            self._admit(library, story)
+        self._held = len(self.stories)
+        return library
+
+    def _admit(self, library: Library, story: Story) -> None:
+        from memctx.experience import Experience
+
+        items = []
+        for at, step in enumerate(story.steps):
+            name = f"{story.id}#{at}"
+            self._examples[name] = Example(at, step)
+            items.append(
+                Experience(step.action, "example", story.asked, step.situation, story.outcome, evidence=(name,))
+            )
+        library.admit(items, writer="bench", outcome=story.outcome)
+
+
+class Method(Protocol):
+    """One way to suggest, from the experiences it is made with."""
 
     def suggest(self, story: Story, at: int) -> list[str]:
         """Forms of the next action, best first, from what came before step `at` of the run."""
         ...
-
-    def close(self) -> None: ...
 
 
 def bound(votes: Iterable[tuple[str, float]], present: Step) -> list[str]:
@@ -62,16 +104,15 @@ def bound(votes: Iterable[tuple[str, float]], present: Step) -> list[str]:
 class Counts:
     """How often each action was taken after what `key` says, with the counts over all where that is too little."""
 
-    def __init__(self, key: Callable[[int, Step], object]) -> None:
+    def __init__(self, kept: Experiences, key: Callable[[int, Step], object]) -> None:
         self._key = key
         self._every: Counter[str] = Counter()
         self._after: defaultdict[object, Counter[str]] = defaultdict(Counter)
-
-    def learn(self, story: Story) -> None:
-        for at, step in enumerate(story.steps):
-            vote = Example(at, step).vote
-            self._every[vote] += 1
-            self._after[self._key(at, step)][vote] += 1
+        for story in kept.stories:
+            for at, step in enumerate(story.steps):
+                vote = Example(at, step).vote
+                self._every[vote] += 1
+                self._after[key(at, step)][vote] += 1
 
     def suggest(self, story: Story, at: int) -> list[str]:
         step = story.steps[at]
@@ -80,94 +121,45 @@ class Counts:
         votes = [(form, float(n)) for form, n in there.items()]
         return bound([*votes, *((form, n / all_of_them) for form, n in self._every.items())], step)
 
-    def close(self) -> None:
-        pass
 
-
-class Retrieving:
-    """A `Library` of memctx in memory, that holds each step of the runs as an example. Subclasses say what they ask it."""
-
-    def __init__(self) -> None:
-        from memctx.experience import Library
-        from memctx.memory import Memory
-
-        self._memory: Memory = Memory()
-        self._library: Library = Library(self._memory.at("bench"))
-        self._examples: dict[str, Example] = {}
-
-    def learn(self, story: Story) -> None:
-        from memctx.experience import Experience
-
-        items = []
-        for at, step in enumerate(story.steps):
-            name = f"{story.id}#{at}"
-            self._examples[name] = Example(at, step)
-            items.append(
-                Experience(step.action, "example", story.asked, step.situation, story.outcome, evidence=(name,))
-            )
-        self._library.admit(items, writer="bench", outcome=story.outcome)
-
-    def suggest(self, story: Story, at: int) -> list[str]:
-        return bound(((example.vote, weight) for example, weight in self.ask(story, at)), story.steps[at])
-
-    def ask(self, story: Story, at: int) -> list[tuple[Example, float]]:
-        """The examples that vote, with their weights."""
-        raise NotImplementedError
-
-    def found(self, observation: str, task: str) -> list[Example]:
-        """The examples that the library gives, best first."""
-        found = self._library.retrieve(observation, task, ASKED, polarity="worked")
-        return [self._examples[each.experience.evidence[0]] for each in found]
-
-    def close(self) -> None:
-        self._memory.close()
-
-
-class Task(Retrieving):
+class Task:
     """Retrieved once a run, by the task; of these examples the ones nearest in position weigh most, as one follows a plan."""
 
-    def __init__(self, placed: bool = True) -> None:
-        super().__init__()
+    def __init__(self, kept: Experiences, placed: bool = True) -> None:
+        self._kept = kept
         self._placed = placed
         self._of: tuple[str, list[Example]] = ("", [])
 
-    def ask(self, story: Story, at: int) -> list[tuple[Example, float]]:
+    def suggest(self, story: Story, at: int) -> list[str]:
         if self._of[0] != story.id:
-            self._of = (story.id, self.found("", story.asked))
-        away = [abs(example.at - at) if self._placed else 0 for example in self._of[1]]
-        weighed = zip(ranked(self._of[1]), away, strict=True)
-        return [(example, weight * exp(-steps)) for (example, weight), steps in weighed]
+            self._of = (story.id, self._kept.found("", story.asked))
+        weighed = ((each, weight * exp(-abs(each.at - at) * self._placed)) for each, weight in ranked(self._of[1]))
+        return bound(((each.vote, weight) for each, weight in weighed), story.steps[at])
 
 
-class AtStep(Retrieving):
+class AtStep:
     """Retrieved at every step, by what the agent did last, what came back, and the task; or by a part of that."""
 
-    def __init__(self, did: bool = True, saw: bool = True, task: bool = True) -> None:
-        super().__init__()
+    def __init__(self, kept: Experiences, did: bool = True, saw: bool = True, task: bool = True) -> None:
+        self._kept = kept
         self._did, self._saw, self._task = did, saw, task
 
-    def ask(self, story: Story, at: int) -> list[tuple[Example, float]]:
+    def suggest(self, story: Story, at: int) -> list[str]:
         step = story.steps[at]
         situation = Step(step.did if self._did else "", step.saw if self._saw else "", "", "", "").situation
-        return ranked(self.found(situation, story.asked if self._task else ""))
+        found = self._kept.found(situation, story.asked if self._task else "")
+        return bound(((each.vote, weight) for each, weight in ranked(found)), step)
 
 
 class Slea:
     """The default of SLEA-RL's release (see arXiv 2603.18079): sorted by stored score, whatever was observed."""
 
-    def __init__(self) -> None:
-        self._stored: list[tuple[float, Example]] = []
-
-    def learn(self, story: Story) -> None:
-        self._stored += [(story.outcome, Example(at, step)) for at, step in enumerate(story.steps)]
-        self._stored.sort(key=lambda each: -each[0])
+    def __init__(self, kept: Experiences) -> None:
+        best = sorted(kept.stories, key=lambda story: -story.outcome)
+        self._first = [Example(at, step) for story in best for at, step in enumerate(story.steps)][:ASKED]
 
     def suggest(self, story: Story, at: int) -> list[str]:
-        votes = ranked([example for _, example in self._stored[:ASKED]])
-        return bound(((example.vote, weight) for example, weight in votes), story.steps[at])
-
-    def close(self) -> None:
-        pass
+        return bound(((each.vote, weight) for each, weight in ranked(self._first)), story.steps[at])
 
 
 def ranked(examples: Sequence[Example]) -> list[tuple[Example, float]]:
@@ -175,17 +167,17 @@ def ranked(examples: Sequence[Example]) -> list[tuple[Example, float]]:
     return [(example, 1 / (rank + AHEAD)) for rank, example in enumerate(examples, 1)]
 
 
-METHODS: dict[str, Callable[[], Method]] = {
-    "none": lambda: Counts(lambda at, step: None),
-    "position": lambda: Counts(lambda at, step: at),
-    "previous": lambda: Counts(lambda at, step: step.before),
+METHODS: dict[str, Callable[[Experiences], Method]] = {
+    "none": lambda kept: Counts(kept, lambda at, step: None),
+    "position": lambda kept: Counts(kept, lambda at, step: at),
+    "previous": lambda kept: Counts(kept, lambda at, step: step.before),
     "slea": Slea,
     "task": Task,
-    "task-unordered": lambda: Task(placed=False),
+    "task-unordered": lambda kept: Task(kept, placed=False),
     "step": AtStep,
-    "step-no-task": lambda: AtStep(task=False),
-    "step-no-action": lambda: AtStep(did=False),
-    "step-no-observation": lambda: AtStep(saw=False),
+    "step-no-task": lambda kept: AtStep(kept, task=False),
+    "step-no-action": lambda kept: AtStep(kept, did=False),
+    "step-no-observation": lambda kept: AtStep(kept, saw=False),
     "step-online": AtStep,
 }
 ONLINE = {"step-online"}  # learn from the runs they are tested on, each after it ended

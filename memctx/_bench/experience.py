@@ -7,11 +7,12 @@ takes examples of what worked from. Runs that did not end well are not predicted
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from memctx._bench._experience_methods import METHODS, ONLINE, Method
+from memctx._bench._experience_methods import METHODS, ONLINE, Experiences
 from memctx._bench._experience_runs import KINDS, Kind, Story, chosen, split
 from memctx.errors import ConfigError
 
@@ -43,9 +44,11 @@ def bench(train: Path, test: Path, methods: Sequence[str] = (), watch: Watch | N
         if not known or not asked:
             continue
         some = True
-        for name in names:
-            hits = [hit for run in outcomes(name, known, asked, _told(watch, f"{kind.name} {name}")) for hit in run]
-            yield Line(kind.name, name, round(sum(hits) / len(hits), 4), len(hits))
+        with closing(Experiences(known)) as kept:
+            for name in names:
+                told = _told(watch, f"{kind.name} {name}")
+                hits = [hit for run in outcomes(name, kept, asked, told) for hit in run]
+                yield Line(kind.name, name, round(sum(hits) / len(hits), 4), len(hits))
     if not some:
         raise ConfigError(f"no runs of {', '.join(kind.name for kind in KINDS)} in {train} and {test}", field="train")
 
@@ -57,21 +60,17 @@ def sides(train: Path, test: Path, kind: Kind) -> tuple[list[Story], list[Story]
 
 
 def outcomes(
-    name: str, known: Sequence[Story], asked: Sequence[Story], watch: Callable[[int, int], None] | None = None
+    name: str, kept: Experiences, asked: Sequence[Story], watch: Callable[[int, int], None] | None = None
 ) -> Iterator[list[bool]]:
-    """For each run of `asked`, for each step: whether the method named its action."""
-    method: Method = METHODS[name]()
-    try:
-        for story in known:
-            method.learn(story)
-        for number, story in enumerate(asked):
+    """For each run of `asked`, for each step: whether the method named its action. `kept` stays as it is."""
+    with closing(Experiences(kept.stories)) as own:
+        method = METHODS[name](own if name in ONLINE else kept)
+        for number, story in enumerate(asked, 1):
             yield [step.form in method.suggest(story, at) for at, step in enumerate(story.steps)]
-            if name in ONLINE:
-                method.learn(story)
+            if story.outcome > 0:
+                own.learn(story)
             if watch:
-                watch(number + 1, len(asked))
-    finally:
-        method.close()
+                watch(number, len(asked))
 
 
 def _told(watch: Watch | None, what: str) -> Callable[[int, int], None] | None:
