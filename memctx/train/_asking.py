@@ -48,9 +48,9 @@ def lessons(items: Iterable[Experience]) -> str:
     return _lines(f"[{item.id}] ({item.helped:+.1f} in {item.outcomes}) {item.advice}" for item in items)
 
 
-def advice(items: Iterable[Experience]) -> str:
-    """One a line, as a player reads it."""
-    return "\n".join(f"- {item.advice}" for item in items)
+def told(prompt: str, items: Iterable[Experience]) -> str:
+    """A prompt with the insights that it does not hold yet, one a line."""
+    return "\n".join([prompt, *(f"- {item.advice}" for item in items if item.advice not in prompt)])
 
 
 def game(played: Played) -> str:

@@ -211,7 +211,7 @@ class Evolution:
         for each, answer in zip(new, answers, strict=True):
             text = answer.strip()
             if not text or len(text) > LONGEST_PROMPT or text in texts.values():
-                text = f"{each.text}\n{ask.advice(items[number] for number in each.insights)}".strip()
+                text = ask.told(each.text, [items[number] for number in each.insights])
             texts[each.name] = text
             self.prompts = (*self.prompts, replace(each, text=text))
 

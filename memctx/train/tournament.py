@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from random import Random
 from typing import Any, Literal
+from zlib import crc32
 
 from memctx.errors import ConfigError
 from memctx.train import ratings
@@ -51,13 +52,17 @@ class Played:
     rewards: tuple[float, ...]
 
 
-def play(env: Env, players: Mapping[str, Player], seats: tuple[str, ...], start: Start) -> Steps[Played]:
-    """One game, a call a move."""
+def play(
+    env: Env, players: Mapping[str, Player], seats: tuple[str, ...], start: Start, luck: str = ""
+) -> Steps[Played]:
+    """One game, a call a move. `luck` seeds the answers, each player's and each move's apart from the others."""
     state = position(env, start.seed, start.answers)
     moves: list[Move] = []
     while not state.rewards:
         observation = state.observation
-        (answer,) = yield [Call(players[seats[state.player]], (observation, 1000 * start.seed + len(moves)))]
+        name = seats[state.player]
+        seed = crc32(f"{luck} {name} {len(moves)}".encode())
+        (answer,) = yield [Call(players[name], (observation, seed))]
         moves.append(Move(state.player, observation, answer))
         state = state.after(answer)
     return Played(seats, start, tuple(moves), state.rewards)
@@ -114,8 +119,11 @@ class Tournament:
         """The work of `run`, for who drives it with other work. What a player raises loses its batch, and no more."""
         while (left := (games - self.games) // self.env.players) > 0:
             drawn = [self._match(self.matches + number) for number in range(min(left, self.batch))]
-            rounds = [(turned(seats, turn), start) for seats, start in drawn for turn in range(self.env.players)]
-            found: list[Played] = yield [play(self.env, self.players, seats, start) for seats, start in rounds]
+            found: list[Played] = yield [
+                play(self.env, self.players, turned(seats, turn), start, f"{self.seed} {self.matches + number} {turn}")
+                for number, (seats, start) in enumerate(drawn)
+                for turn in range(self.env.players)
+            ]
             for number in range(len(drawn)):
                 self._rate(found[number * self.env.players : (number + 1) * self.env.players])
             self.matches += len(drawn)
