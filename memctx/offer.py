@@ -26,7 +26,8 @@ class Front:
     """The host's tools, those of them that stand in the request, and the system text; counted when they change.
 
     `catalogue` is the same object for as long as the host's tools stay equal. A tool without a name (a provider's own)
-    always stands. Providers put tools before the system text, so a change of either breaks the cached prefix there.
+    always stands. Two of one name raise `ConfigError` where only some are offered. Providers put tools before the system
+    text, so a change of either breaks the cached prefix there.
     """
 
     def __init__(self, counter: Counter) -> None:
@@ -39,6 +40,7 @@ class Front:
         self._host: tuple[Any, ...] | None = None
         self._places: list[int] | None = None  # of the tools that stand, in `_host`; None: all
         self._index: dict[str, int] = {}
+        self._sound = False  # no two of the host's tools have one name
         self._nameless: list[int] = []
         self._sizes: dict[str, tuple[Any, int]] = {}
         self._tokens: int | None = None
@@ -52,7 +54,7 @@ class Front:
         new = host != self._host
         self._host = host
         if new:
-            self.catalogue, self.names, self._index = host or (), names_of(host), {}
+            self.catalogue, self.names, self._index, self._sound = host or (), names_of(host), {}, False
             self._stand()
         if new or not (system is self.system or system == self.system):
             self.moved, self._tokens = True, None
@@ -65,6 +67,11 @@ class Front:
             self._stand()
 
     def _stand(self) -> None:
+        if self.offer is not None and not self._sound:
+            from memctx.validity import offerable  # which imports this module
+
+            offerable(self.catalogue)
+            self._sound = True
         self.moved, self._tokens = True, None
         if self.offer is None or self.offer.by == "defer":
             self._places = None
@@ -90,8 +97,10 @@ class Front:
     @property
     def usable(self) -> tuple[str, ...]:
         """Names of the tools the model may use."""
-        usable = None if self.offer is None else set(self.offer.tools)
-        return self.names if usable is None else tuple(name for name in self.names if name in usable)
+        if self.offer is None:
+            return self.names
+        self._placed(())
+        return tuple(name for name in self.offer.tools if name in self._index)
 
     @property
     def allowed(self) -> tuple[str, ...] | None:

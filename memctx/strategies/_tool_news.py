@@ -60,7 +60,8 @@ def _listed(text: str, key: str) -> tuple[str, ...]:
     except (ValueError, RecursionError):
         return ()
     listed: Any = answer.get(key) if isinstance(answer, dict) else None
-    names = (item.get("name") if isinstance(item, dict) else item for item in listed if item) if listed else ()
+    items = listed if isinstance(listed, list) else []
+    names = (item.get("name") if isinstance(item, dict) else item for item in items)
     return tuple(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 

@@ -89,9 +89,13 @@ class ToolWindow(Component):
         wanted = yield from self._wanted(ctx, names, happened)
         return [self._offer(ctx, names, held, wanted)]
 
+    def _places(self, ctx: Context) -> int:
+        """How many tools with a name there is room for; one without always stands."""
+        return self.cap - int(ctx.memo["names"][2])
+
     def _all_fit(self, ctx: Context, names: Names) -> bool:
         """Whether there is nothing to choose: a block that never changes is cheaper than a smaller one that does."""
-        if len(names) + sum(not name_of(tool) for tool in ctx.catalogue) > self.cap:
+        if len(names) > self._places(ctx):
             return False
         if "small" not in ctx.memo or ctx.memo["small"][0] is not ctx.catalogue:
             ctx.memo["small"] = (ctx.catalogue, sum(map(ctx.weigh, ctx.catalogue)))
@@ -173,7 +177,7 @@ class ToolWindow(Component):
 
     def _offer(self, ctx: Context, names: Names, held: Sequence[str], wanted: Sequence[str]) -> Offer:
         """The offer of tools held and wanted, as many as there is room for, with the block that carries them."""
-        cap = self.cap - sum(not name_of(tool) for tool in ctx.catalogue)
+        cap = self._places(ctx)
         held = held[: max(0, cap)]
         others = [name for name in wanted if name not in held]
         room = max(0, cap - len(held))
@@ -217,13 +221,11 @@ class ToolWindow(Component):
 
 def _names(ctx: Context, hidden: Sequence[str]) -> Names:
     """The host's tools by name, less those `hidden`; made again only when one changed."""
-    known: tuple[object, Names] = ctx.memo.get("names", (None, {}))
+    known: tuple[object, Names, int] = ctx.memo.get("names", (None, {}, 0))
     if known[0] is not ctx.catalogue:
-        known = (
-            ctx.catalogue,
-            {name: tool for tool in ctx.catalogue if (name := name_of(tool)) and name not in hidden},
-        )
-        ctx.memo["names"] = known
+        named = [(name_of(tool), tool) for tool in ctx.catalogue]
+        names = {name: tool for name, tool in named if name and name not in hidden}
+        known = ctx.memo["names"] = (ctx.catalogue, names, sum(not name for name, _ in named))
     return known[1]
 
 

@@ -8,9 +8,21 @@ from typing import Any
 from memctx.edits import Clear, Drop, Replace
 from memctx.formats.openai_chat import OpenAIChat
 from memctx.messages import Message, Transcript
+from memctx.offer import names_of
 from memctx.plan import Plan
 from memctx.strategies import Context
 from memctx.tokens import counter
+
+TOOLS = tuple(
+    {
+        "type": "function",
+        "function": {"name": name, "description": f"{name} of a part", "parameters": {"type": "object"}},
+    }
+    for name in (
+        "lookup",
+        *(f"{verb}_{thing}" for verb in ("read", "list", "move") for thing in ("price", "shelf", "hall")),
+    )
+)
 
 
 def make_context(
@@ -21,12 +33,14 @@ def make_context(
     transcript: Transcript | None = None,
     memo: dict[str, Any] | None = None,
     pinned: Callable[[Message], bool] = lambda _: False,
+    catalogue: Sequence[Any] = TOOLS,
 ) -> Context:
     """A context over OpenAI chat messages with `plan` in force. Hand in `transcript` and `memo` again to go on."""
     plan, tokens = plan or Plan(), counter()
     history = transcript or Transcript(OpenAIChat(), lambda message: tokens.message(message.out))
     history.sync(list(messages))
     clears = {edit.target: edit for edit in plan.edits if isinstance(edit, Clear) and not edit.call}
+    offer = plan.offer(history.position)
     guarded, hidden = _guarded(history, pinned), _hidden(history, plan)
 
     def size(message: Message) -> int:
@@ -42,13 +56,16 @@ def make_context(
         plan=plan,
         limit=limit,
         tokens=sum(size(message) for message in history.messages),
-        tools=(),
+        tools=offer.tools if offer else names_of(catalogue),
         protected=lambda message: message.id in guarded,
         shown=lambda step: step not in hidden,
         cleared=clears.get,
         count=tokens.text,
         memo={} if memo is None else memo,
         serial=plan.serial,
+        catalogue=tuple(catalogue),
+        offer=offer,
+        weigh=lambda tool: tokens.tools([tool]),
     )
 
 
