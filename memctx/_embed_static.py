@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from memctx.stores import Vectors
 
 LEAD = 600  # characters that say what a text is about: they weigh as much as the whole of it
+FEW = 8  # texts that are split one after the other
 LONGEST = 40_000  # characters of a text that are read
 
 
@@ -63,11 +64,18 @@ class Static:
         """The mean of the pieces of each text, at length one."""
         import numpy as np
 
-        pieces = [each.ids or [0] for each in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        pieces = [each.ids or [0] for each in self._encoded(list(texts))]
         ends = np.cumsum([len(ids) for ids in pieces])
         flat = np.fromiter((i for ids in pieces for i in ids), np.int64, int(ends[-1]))
         sums: Vectors = np.add.reduceat(self._table[flat], np.concatenate([[0], ends[:-1]]), axis=0)
         return _at_length_one(sums)
+
+    def _encoded(self, texts: list[str]) -> list[Any]:
+        """A few texts one by one: waking the tokenizer's threads takes longer than they do."""
+        if len(texts) <= FEW:
+            return [self._tokenizer.encode(text, add_special_tokens=False) for text in texts]
+        encoded: list[Any] = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        return encoded
 
 
 def _at_length_one(rows: Vectors) -> Vectors:
