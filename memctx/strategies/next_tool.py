@@ -132,9 +132,12 @@ def _told(ctx: Context) -> Asks:
 
 
 def _embedded(state: str) -> Asks:
-    """Have the state's vector made off the event loop; the memory's embedder then has it for the graph."""
+    """Have the state's vectors made off the event loop; the memory's embedder then has them for the graph."""
+    from memctx.graphs._state import parts
+
+    texts = tuple(filter(None, parts(state)))
     try:
-        if state:
-            yield Embed((state,))
-    except EffectError:  # no memory: the graph is a file's, and makes the vector itself
+        if texts:
+            yield Embed(texts)
+    except EffectError:  # no memory: the graph is a file's, and makes them itself
         return
