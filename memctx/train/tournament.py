@@ -22,7 +22,7 @@ from memctx.train.ratings import Rating
 Player = Callable[[str, int], str | Awaitable[str]]
 """Answers an observation; the number is a seed for this answer, for who needs one."""
 
-TRIES = 64  # draws to find a challenger; where one is best without doubt, the next best of the last draw it is
+TRIES = 16  # draws to find a challenger; where one is best without doubt, the next best of the last draw it is
 
 
 @dataclass(frozen=True, slots=True)

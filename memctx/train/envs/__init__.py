@@ -61,5 +61,7 @@ def position(env: Env, seed: int, answers: Iterable[str]) -> State:
 
 def action(text: str, legal: tuple[str, ...]) -> str | None:
     """The last word of an answer if it is a legal action: reasoning may come before it, marks may stand around it."""
+    if text in legal:
+        return text
     words = re.findall(r"\w+", text.lower())
     return words[-1] if words and words[-1] in legal else None

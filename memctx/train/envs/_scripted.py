@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
+from itertools import accumulate
 from random import Random
 
 from memctx.train.envs import Env, State
@@ -28,7 +29,9 @@ def player(policy: Policy) -> Callable[[str, int], str]:
 
     def answer(observation: str, seed: int) -> str:
         chances = policy(observation)
-        return Random(seed).choices(list(chances), list(chances.values()))[0]
+        ends = zip(chances, accumulate(chances.values()), strict=True)
+        point = Random(seed).random()
+        return next((action for action, end in ends if point < end), next(iter(chances)))
 
     return answer
 

@@ -5,7 +5,7 @@ H. W. Kuhn, "A simplified two-person poker" (1950): with perfect players the fir
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from random import Random
 from typing import ClassVar
@@ -17,9 +17,10 @@ from memctx.train.envs import action
 
 CARDS = "JQK"
 CHOICES = {"": ("check", "bet"), "check": ("check", "bet"), "bet": ("call", "fold"), "check bet": ("call", "fold")}
+TURNS = {"": 0, "check": 1, "bet": 1, "check bet": 2}  # actions said
 BLUFF = (
     1 / 3
-)  # how often a jack opens with a bet: any share from 0 to 1/3 is an equilibrium, with three times it for a king
+)  # of the jacks are opened with a bet; any share from 0 to 1/3 is an equilibrium, with three times it for kings
 
 
 class Kuhn(Component):
@@ -49,7 +50,7 @@ class Table:
 
     @property
     def player(self) -> int:
-        return (len(self.said.split()) + self.hand) % 2
+        return (self.hand + TURNS[self.said]) % 2
 
     @property
     def observation(self) -> str:
@@ -70,12 +71,11 @@ class Table:
         move = action(text, self.actions)
         if move is None:
             lost = 2 * (len(self.deals) - self.hand)
-            return replace(
-                self, hand=len(self.deals), said="", chips=self.chips + (-lost if self.player == 0 else lost)
-            )
+            chips = self.chips + (-lost if self.player == 0 else lost)
+            return Table(self.deals, len(self.deals), "", chips)
         said = f"{self.said} {move}".strip()
         if said in CHOICES:
-            return replace(self, said=said)
+            return Table(self.deals, self.hand, said, self.chips)
         return Table(self.deals, self.hand + 1, "", self.chips + won(self.deals[self.hand], said, first=self.hand % 2))
 
 
