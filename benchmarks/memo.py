@@ -3,11 +3,12 @@
     python -m benchmarks.memo [--game tictactoe kuhn] [--setting equal ...] [--repetitions 200] [--json]
 
 A player of skill q plays perfectly with probability q and any legal move otherwise. A match is two games, one from each seat
-with the same seed; a game of Kuhn poker is ten hands. The settings:
+with the same seed; a game of Kuhn poker is ten hands. Results are drawn from the exact odds of a game, found by walking its
+tree: the same in law as playing it, and some times quicker. In the loop every game is played. The settings:
 
     equal      eight players of skill 0.2, 0.3, ... 0.9; round robin, so that all play equally often
     top_two    the same; the next match is between two who may be best
-    newcomers  eight players of any skill from 0.2 to 0.9 play a round robin of 400 games; the best two stay, six new ones of
+    newcomers  eight players of skills drawn from 0.2 to 0.9 play a round robin of 400 games; the best two stay, six new ones of
                the same kind come, and all play a few games more: the old have many games behind them, the new have few
     loop       MEMO's whole loop of five generations, choosing by the rule all the way; a scripted model writes prompts that
                are 0.05 worse than the better parent on average, with a standard deviation of 0.1
@@ -23,8 +24,11 @@ import argparse
 import json
 import re
 import sys
+from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate
 from random import Random
 from statistics import fmean, stdev
 from typing import Any
@@ -32,13 +36,15 @@ from typing import Any
 from memctx.errors import require
 from memctx.train import ratings
 from memctx.train.envs import Env, kuhn, tictactoe
-from memctx.train.envs._scripted import Policy, noisy, player
+from memctx.train.envs._scripted import Policy, noisy
 from memctx.train.insights import Evolution, Memo, spread
 from memctx.train.ratings import Rating
 from memctx.train.tournament import Played, Player, Tournament
 
 Z = 1.96
+Begun = tictactoe.Board | kuhn.Table
 LADDER = tuple(number / 10 for number in range(2, 10))
+ANY = tuple(number / 20 for number in range(4, 19))
 RULES: Mapping[str, Callable[[Rating], float]] = {
     "mean reward": lambda rating: rating.mean,
     "mu": lambda rating: rating.mu,
@@ -49,20 +55,85 @@ DEFAULT = "mu, default gamma"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A game, its perfect player, and the budgets at which a choice is made."""
+    """A game, its perfect player, the hands that a seed deals as games of their own, and the budgets at which one is picked."""
 
     env: Env
     optimal: Policy
+    hands: Callable[[int], Sequence[Begun]]
     budgets: tuple[int, ...]
 
-    def player(self, skill: float) -> Player:
-        return player(noisy(self.optimal, skill))
+
+def dealt(seed: int) -> list[Begun]:
+    """Each hand as seen from who begins it: the deal turned for every second one."""
+    deals = HANDS.start(seed).deals
+    return [kuhn.Table((deal[::-1] if number % 2 else deal,)) for number, deal in enumerate(deals)]
 
 
+HANDS = kuhn.Kuhn(hands=10)
 GAMES = {
-    "tictactoe": Kind(tictactoe.TicTacToe(), tictactoe.optimal, (50, 100, 200, 400)),
-    "kuhn": Kind(kuhn.Kuhn(hands=10), kuhn.optimal, (200, 400, 800, 1600)),
+    "tictactoe": Kind(tictactoe.TicTacToe(), tictactoe.optimal, lambda _: [tictactoe.Board()], (50, 100, 200, 400)),
+    "kuhn": Kind(HANDS, kuhn.optimal, dealt, (200, 400, 800, 1600)),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A game of two that each say their skill and their luck; the result is drawn from its odds."""
+
+    game: str
+    seed: int = 0
+    said: tuple[str, ...] = ()
+    rewards: tuple[float, ...] = ()
+    players: int = 2
+    rules: str = ""
+    actions: tuple[str, ...] = ()
+    observation: str = "your skill?"
+
+    @property
+    def player(self) -> int:
+        return len(self.said)
+
+    def start(self, seed: int) -> Drawn:
+        return Drawn(self.game, seed)
+
+    def after(self, text: str) -> Drawn:
+        said = (*self.said, text)
+        return Drawn(self.game, self.seed, said, () if len(said) < 2 else self._won(*said))
+
+    def _won(self, one: str, other: str) -> tuple[float, ...]:
+        """The sum over hands, of which the second player begins every second."""
+        skills = one.split(maxsplit=1)[0], other.split(maxsplit=1)[0]
+        chance, total = Random(one + other), 0.0
+        for number, hand in enumerate(GAMES[self.game].hands(self.seed)):
+            turned = number % 2
+            rewards, ends = odds(self.game, hand, skills[turned], skills[1 - turned])
+            won = rewards[bisect(ends, chance.random() * ends[-1])]
+            total += -won if turned else won
+        return total, -total
+
+
+@cache
+def odds(game: str, start: Begun, first: str, second: str) -> tuple[list[float], list[float]]:
+    """What the first to act may win, and the chance of it or of what stands before it."""
+    policies = [noisy(GAMES[game].optimal, float(skill)) for skill in (first, second)]
+
+    @cache
+    def chances(state: Begun) -> dict[float, float]:
+        if state.rewards:
+            return {state.rewards[0]: 1.0}
+        found: dict[float, float] = {}
+        for action, share in policies[state.player](state.observation).items():
+            for reward, chance in chances(state.after(action)).items() if share else ():
+                found[reward] = found.get(reward, 0.0) + share * chance
+        return found
+
+    law = chances(start)
+    return list(law), list(accumulate(law.values()))
+
+
+def says(skill: float) -> Player:
+    """A player of `Drawn`."""
+    return lambda _, luck: f"{skill:.2f} {luck}"
 
 
 class AsShipped:
@@ -93,48 +164,46 @@ def picked(found: Mapping[str, Rating]) -> dict[str, str]:
     return {rule: max(found, key=lambda name: worth(found[name])) for rule, worth in RULES.items()}
 
 
-def ladder(kind: Kind, seed: int, matching: Any) -> Iterator[tuple[int, str, bool]]:
+def ladder(game: str, seed: int, matching: Any) -> Iterator[tuple[int, str, bool]]:
     """(budget, rule, right) for players of fixed skills under names that tell nothing."""
     skills = Random(seed).sample(LADDER, len(LADDER))
     names = {f"p{number}": skill for number, skill in enumerate(skills)}
     best = max(names, key=names.__getitem__)
     shipped = AsShipped(list(names))
-    players = {name: kind.player(skill) for name, skill in names.items()}
-    contest = Tournament(kind.env, players, matching=matching, seed=seed, seen=shipped)
-    for budget in kind.budgets:
+    contest = Tournament(Drawn(game), _players(names), matching=matching, seed=seed, seen=shipped)
+    for budget in GAMES[game].budgets:
         choice = picked(contest.run(budget))
         yield from ((budget, rule, name == best) for rule, name in choice.items())
         yield budget, DEFAULT, shipped.best() == best
 
 
-def newcomers(kind: Kind, seed: int) -> Iterator[tuple[int, str, bool]]:
+def newcomers(game: str, seed: int) -> Iterator[tuple[int, str, bool]]:
     """(games after the new ones came, rule, right)."""
     chance = Random(seed)
-    skills = {f"p{number}": chance.uniform(LADDER[0], LADDER[-1]) for number in range(8)}
-    first = Tournament(kind.env, _players(kind, skills), matching="round_robin", seed=f"{seed} first")
+    skills = {f"p{number}": chance.choice(ANY) for number in range(8)}
+    first = Tournament(Drawn(game), _players(skills), matching="round_robin", seed=f"{seed} first")
     known = first.run(400)
     kept = ratings.ranked(known)[:2]
-    skills = {
-        **{name: skills[name] for name in kept},
-        **{f"q{n}": chance.uniform(LADDER[0], LADDER[-1]) for n in range(6)},
-    }
-    second = Tournament(kind.env, _players(kind, skills), matching="round_robin", seed=f"{seed} second")
+    skills = {**{name: skills[name] for name in kept}, **{f"q{number}": chance.choice(ANY) for number in range(6)}}
+    second = Tournament(Drawn(game), _players(skills), matching="round_robin", seed=f"{seed} second")
     second.ratings.update({name: known[name] for name in kept})
     for budget in (8, 16, 32, 64, 128):
         choice = picked(second.run(budget))
         yield from ((budget, rule, skills[name] == max(skills.values())) for rule, name in choice.items())
 
 
-def _players(kind: Kind, skills: Mapping[str, float]) -> dict[str, Player]:
-    return {name: kind.player(skill) for name, skill in skills.items()}
+def _players(skills: Mapping[str, float]) -> dict[str, Player]:
+    return {name: says(skill) for name, skill in skills.items()}
 
 
 def evolved(kind: Kind, seed: int, k: float) -> float:
     """The skill of what the loop picks at the end."""
+
+    def player_of(text: str) -> Player:
+        return player(noisy(kind.optimal, skill_of(text)))
+
     memo = Memo(games=112, k=k, seed=seed)
-    loop = Evolution(
-        kind.env, lambda text: kind.player(skill_of(text)), scripted(seed), first=["skill 0.40"], memo=memo
-    )
+    loop = Evolution(kind.env, player_of, scripted(seed), first=["skill 0.40"], memo=memo)
     return skill_of(loop.run().best.text)
 
 
@@ -160,11 +229,10 @@ def scripted(seed: int) -> Callable[[list[dict[str, Any]]], str]:
 
 def counted(setting: str, game: str, repetitions: int) -> Iterator[dict[str, Any]]:
     """A line a budget and rule."""
-    kind = GAMES[game]
     right: dict[tuple[int, str], list[bool]] = {}
     for seed in range(repetitions):
         matching = "round_robin" if setting == "equal" else setting
-        tries = newcomers(kind, seed) if setting == "newcomers" else ladder(kind, seed, matching)
+        tries = newcomers(game, seed) if setting == "newcomers" else ladder(game, seed, matching)
         for budget, rule, hit in tries:
             right.setdefault((budget, rule), []).append(hit)
     for (budget, rule), hits in right.items():
