@@ -131,3 +131,11 @@ def kept(memory: Memory, scope: str) -> Kept:
         while len(shelves) > SCOPES:
             shelves.popitem(last=False)
         return found
+
+
+def drop(memory: Memory, scope: str) -> None:
+    """Let go of what is held of a scope and all below it: it is erased, or may be."""
+    with _lock:
+        shelves = _kept.get(memory, OrderedDict())
+        for each in [name for name in shelves if name.startswith(scope)]:
+            del shelves[each]

@@ -40,7 +40,8 @@ def from_run(
 ) -> list[Experience]:
     """What a run teaches. `outcome`: in -1..1, above 0 for success.
 
-    Success: its method, and each step as an example. Failure: how it ended, actions it repeated, the last error it saw.
+    Success: its method, and each step as an example, without the steps that brought an error. Failure: how it ended, actions it
+    repeated, the last error it saw.
     """
     acted = [step for step in steps if step.action.strip()]
     if not acted:
@@ -50,10 +51,12 @@ def from_run(
 
 
 def _worked(steps: Sequence[StepSeen], task: str, outcome: float) -> Iterator[Experience]:
+    after = [*steps[1:], None]
+    useful = [step for step, then in zip(steps, after, strict=True) if then is None or not _error(then, step.action)]
     if task:
-        actions = [action for action, _ in groupby(step.action for step in steps)]
+        actions = [action for action, _ in groupby(step.action for step in useful)]
         yield Experience(_chain(actions), "method", task, score=outcome)
-    for step in steps:
+    for step in useful:
         yield Experience(step.action, "example", task, step.observation, score=outcome)
 
 
@@ -67,10 +70,15 @@ def _failed(steps: Sequence[StepSeen], task: str, outcome: float) -> Iterator[Ex
         if len(same) >= REPEATS:
             text = f"Repeating this {len(same)} times did not help: {action}"
             yield Experience(text, "pattern", task, same[-1].observation, score=score)
-    error = next((step for step in reversed(steps) if ERROR.search(step.observation[:HEAD])), None)
+    error = next((step for step in reversed(steps) if _error(step)), None)
     if error is not None:
         text = f"The last error was: {error.observation[:HEAD]}"
         yield Experience(text, "diagnostic", task, error.observation, score=score, trust=0)
+
+
+def _error(step: StepSeen, before: str = "") -> bool:
+    """Whether what came back, after the action `before`, begins with an error."""
+    return ERROR.search(step.observation.removeprefix(before)[:HEAD]) is not None
 
 
 def _chain(actions: Iterable[str]) -> str:

@@ -265,8 +265,10 @@ class Scoped:
 
     def erase(self) -> Receipt:
         """Remove this scope and every scope below it everywhere, look for what is left, and say what was found."""
+        from memctx._experience_kept import drop
         from memctx.stores._erase import erase
 
+        drop(self.memory, self.scope)
         return erase(self.memory, self.scope)
 
     async def aerase(self) -> Receipt:

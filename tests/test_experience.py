@@ -232,6 +232,16 @@ def test_a_run_counts_once_however_often_it_saw_an_item(library: Library) -> Non
     assert (library.get(each).uses, library.get(each).outcomes) == (1, 1)
 
 
+def test_what_nobody_tried_gets_its_turn(library: Library) -> None:
+    tried, fresh = taught(library, ("error 7 in module a", "restart it"), ("error 7 in module a", "upgrade the driver"))
+    library.report([tried], 1.0)
+    for _ in range(2):
+        library.report([tried], 1.0)
+        library.report([tried], -1.0)
+    asked = [library.retrieve(f"error 7 in module a at {n}", TASK, 1)[0].experience.id for n in range(3)]
+    assert asked == [fresh] * 3, "by a fixed rule, not by chance"
+
+
 # -- admission ---------------------------------------------------------------------------------------------------------
 
 
@@ -311,7 +321,7 @@ def test_a_run_is_taken_in_once(library: Library) -> None:
     steps = [StepSeen(*pair) for pair in SEEN]
     first = library.finish(steps, 1.0, writer="agent", task=TASK, name="run-1")
     again = library.finish(steps, 1.0, writer="agent", task=TASK, name="run-1")
-    assert len(first.added) == 4
+    assert len(first.added) == 3
     assert (again.added, again.again) == (first.added, True)
     assert library._kept.runs.count == 1
 
@@ -447,6 +457,7 @@ def test_an_erased_scope_is_empty_and_the_others_stay(library: Library, memory: 
     assert library.retrieve(SEEN[0][0], TASK)
     library.report([], -1.0)
     assert memory.at("acme").erase().complete
+    assert not library._kept.answers
     assert library.retrieve(SEEN[0][0], TASK) == []
     assert len(library._kept.shelf) == 0
     assert library._kept.runs.count == 0
@@ -520,9 +531,9 @@ def test_shares_are_counted_in_order() -> None:
 
 def test_a_success_gives_its_method_and_its_steps() -> None:
     found = from_run([StepSeen(*pair) for pair in SEEN], TASK, 0.8, evidence=["run-1"])
-    assert [each.level for each in found] == ["method", "example", "example", "example"]
-    assert found[0].advice == "wc -w notes.txt -> sudo wc -w notes.txt -> submit 120"
-    assert found[2] == Experience(SEEN[1][1], "example", TASK, SEEN[1][0], 0.8, ("run-1",))
+    assert [each.level for each in found] == ["method", "example", "example"]
+    assert found[0].advice == "sudo wc -w notes.txt -> submit 120", "what brought an error is not taught"
+    assert found[1] == Experience(SEEN[1][1], "example", TASK, SEEN[1][0], 0.8, ("run-1",))
 
 
 def test_a_failure_gives_what_it_repeated_and_how_it_ended() -> None:
@@ -683,6 +694,50 @@ def test_threads_and_a_loop_share_a_library(library: Library) -> None:
     assert len(library.items()) == len(library._kept.shelf) == 43
     assert library.get(1).outcomes == 40
     assert library._kept.runs.count == 40
+
+
+def test_two_processes_write_at_once(library: Library, tmp_path: Path) -> None:
+    code = f"""
+import sys
+from memctx.experience import Experience, Library
+from memctx.memory import Memory
+from memctx.stores.exact import ExactIndex
+from tests.embedding import DIM, Words
+with Memory({str(tmp_path / "memory.db")!r}, embedder=Words(), index=ExactIndex(DIM)) as memory:
+    library = Library(memory.at("acme"))
+    for n in range(12):
+        for word in ("same", sys.argv[1]):
+            item = Experience(f"do {{word * 4}} {{n}}", "example", "task", f"saw {{word * 4}} {{n}} {{n}}{{n}}")
+            library.admit([item], writer=sys.argv[1], outcome=1)
+        library.report([1], 1.0)
+"""
+    taught(library, SEEN[0])
+    running = [subprocess.Popen([sys.executable, "-c", code, name]) for name in ("left", "right")]
+    assert [each.wait(timeout=120) for each in running] == [0, 0]
+    advice = [each.advice for each in library.items()]
+    assert len(advice) == len(set(advice)), "what both wrote is there once"
+    assert (library.get(1).outcomes, library.version > 0, library._kept.runs.count) == (24, True, 24)
+
+
+def test_another_embedder_finds_the_same(library: Library, memory: Memory) -> None:
+    taught(library, *SEEN)
+    before = advices(library.retrieve(SEEN[1][0], TASK))
+    other = Words()
+    other.name = "words-2"
+    memory.reembed(other, index=ExactIndex(DIM))
+    assert advices(library.retrieve(SEEN[1][0], TASK)) == before
+
+
+def test_in_postgresql(postgres_url: str) -> None:
+    with Memory(postgres_url, embedder=Words(), index=ExactIndex(DIM)) as memory:
+        library = Library(memory.at("acme"))
+        one, two, _ = taught(library, *SEEN)
+        library.report([one], 1.0)
+        library.apply([Merge((one, two), "both")], writer="curator")
+        assert advices(library.retrieve(SEEN[0][0], TASK, 1)) == ["both"]
+        assert (library.get(one).helped, len(library.items())) == (1.0, 2)
+        assert memory.at("acme").erase().complete
+        assert library.items() == []
 
 
 @pytest.mark.parametrize(
