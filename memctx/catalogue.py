@@ -17,12 +17,16 @@ from dataclasses import dataclass, field
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from memctx._tool_rank_read import Tool, read
 from memctx.component import Settings
 from memctx.errors import ConfigError, NotFound
 
 if TYPE_CHECKING:
     from memctx._tool_rank import Ranker
+    from memctx._tool_rank_used import Used
+    from memctx._tool_rank_words import Floats
     from memctx.embed import Embedder
 
 __all__ = ["Catalogue", "Changes", "Found", "Ranking", "Tool", "shared"]
@@ -33,8 +37,9 @@ SHARED = 16  # catalogues that `shared` keeps, the last used
 class Ranking(Settings):
     """What can be set about a catalogue. `examples`: example queries kept for each tool, the newest."""
 
-    examples: int = 32
-    prior: float = 3.0  # what a prior of one adds to a score, which is a log-odds
+    examples: int = Field(default=32, ge=1)
+    used: float = 6.0  # what a unanimous vote of near examples adds to a score, which is a log-odds
+    prior: float = 3.0  # what a prior of one adds
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class Catalogue:
         self._tools: dict[str, Tool] = {}
         self._examples: dict[str, OrderedDict[str, None]] = {}
         self._ranker: Ranker | None = None
+        self._ready: _Ready | None = None
 
     def __len__(self) -> int:
         return len(self._tools)
@@ -106,6 +112,7 @@ class Catalogue:
             if changes or list(old) != list(found):
                 self._examples = {key: kept for key, kept in self._examples.items() if key in found}
                 self._ranker = None
+            self._ready = None
             return changes
 
     def learn(self, query: str, tool_id: str) -> None:
@@ -117,7 +124,7 @@ class Catalogue:
             kept[query] = None
             while len(kept) > self.settings.examples:
                 kept.popitem(last=False)
-            self._ranker = None
+            self._ready = None
 
     def get(self, key: str) -> Tool:
         """A tool by its id, or by a name that only one tool has. Raises `NotFound`, and `ConfigError` for a shared name."""
@@ -147,32 +154,65 @@ class Catalogue:
         """
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise ConfigError(f"k = {k!r}: give a whole number from 1", field="k")
-        tools, ranker = self._ready()
-        if not tools or not query.strip():
+        ready = self._now()
+        if not ready.tools or not query.strip():
             return []
         import numpy as np
 
-        scores, parts = ranker.scores(query)
+        extra = self._extra(ready, query, prior)
+        allowed = None if only is None else np.array([tool.id in only or tool.name in only for tool in ready.tools])
+        also = np.any(list(extra.values()), axis=0) if extra else None
+        likely, parts = ready.ranker.scores(query, k, allowed, also)
+        more = {name: values[likely] for name, values in extra.items()}
+        scores = parts.sum(axis=1) + sum(more.values())
+        best = np.argsort(-scores, kind="stable")[:k].tolist()
+        return [
+            Found(ready.tools[likely[at]], float(scores[at]), _why(parts[at], more, at) if explain else {})
+            for at in best
+        ]
+
+    def _extra(self, ready: _Ready, query: str, prior: Mapping[str, float] | None) -> dict[str, Floats]:
+        """What is added to the score of each tool, by where it comes from."""
+        import numpy as np
+
+        found: dict[str, Floats] = {}
+        if ready.used is not None:
+            found["used"] = np.float32(self.settings.used) * ready.used.votes(query)
         if prior:
-            added = np.array([prior.get(tool.id, prior.get(tool.name, 0.0)) for tool in tools])
-            parts = {**parts, "prior": self.settings.prior * added}
-            scores = scores + parts["prior"]
-        if only is not None:
-            allowed = np.array([tool.id in only or tool.name in only for tool in tools])
-            scores = np.where(allowed, scores, -np.inf)
-        best = [int(at) for at in np.argsort(-scores, kind="stable")[:k] if scores[at] > -np.inf]
-        why = {at: {name: float(part[at]) for name, part in parts.items()} if explain else {} for at in best}
-        return [Found(tools[at], float(scores[at]), why[at]) for at in best]
+            given = [prior.get(tool.id, prior.get(tool.name, 0.0)) for tool in ready.tools]
+            found["prior"] = self.settings.prior * np.array(given, np.float32)
+        return found
 
-    def _ready(self) -> tuple[list[Tool], Ranker]:
-        """The tools and their ranker, of one moment."""
+    def _now(self) -> _Ready:
+        """The tools, their ranker and examples, of one moment; made when they are first asked for."""
+        ready = self._ready
+        if ready is not None:
+            return ready
         with self._lock:
-            tools = list(self._tools.values())
-            if self._ranker is None:
+            if self._ready is None:
                 from memctx._tool_rank import Ranker
+                from memctx._tool_rank_used import Used
 
-                self._ranker = Ranker(tools, {key: list(kept) for key, kept in self._examples.items()}, self._embedder)
-            return tools, self._ranker
+                tools = list(self._tools.values())
+                if self._ranker is None and tools:
+                    self._ranker = Ranker(tools, self._embedder)
+                places = {tool.id: at for at, tool in enumerate(tools)}
+                used = Used(self._examples, places, self._embedder) if self._examples else None
+                self._ready = _Ready(tools, self._ranker, used)
+            return self._ready
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    tools: list[Tool]
+    ranker: Any  # a Ranker, where there are tools
+    used: Used | None
+
+
+def _why(parts: Floats, more: Mapping[str, Floats], at: int) -> dict[str, float]:
+    from memctx._tool_rank import NAMES
+
+    return dict(zip(NAMES, parts.tolist(), strict=True)) | {name: float(values[at]) for name, values in more.items()}
 
 
 def _by_id(tools: Sequence[Any]) -> dict[str, Tool]:
