@@ -36,7 +36,7 @@ from typing import Any
 from memctx.errors import require
 from memctx.train import ratings
 from memctx.train.envs import Env, kuhn, tictactoe
-from memctx.train.envs._scripted import Policy, noisy
+from memctx.train.envs._scripted import Policy, noisy, player
 from memctx.train.insights import Evolution, Memo, spread
 from memctx.train.ratings import Rating
 from memctx.train.tournament import Played, Player, Tournament
