@@ -39,7 +39,7 @@ def examples(runs: Sequence[Recorded], recalled: bool) -> Iterator[Example]:
         for run in runs:
             graph.describe(run.tools)
             if _fold(run) != fold:
-                graph.learn(run.visits, now=0.0)
+                graph.learn(run.visits, reward=run.reward, now=0.0)
         calls = [(run, at) for run in runs if _fold(run) == fold for at in range(len(run.visits))]
         for run, at in calls[:: max(1, len(calls) // CALLS)]:
             path = [visit.tool for visit in run.visits]

@@ -12,6 +12,7 @@ from functools import partial
 from itertools import islice, pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memctx._bench._graph_data import Recorded
 from memctx.embed import Embedder
@@ -94,7 +95,7 @@ def hepm(runs: Sequence[Recorded], chosen: Embedder) -> Score:
 
 
 def memctx(
-    runs: Sequence[Recorded], chosen: Embedder, read: Callable[[Facts], Sequence[float]] = Facts.shares
+    runs: Sequence[Recorded], chosen: Embedder, read: Callable[[Facts], NDArray[np.float64]] = Facts.shares
 ) -> Score:
     """A `ToolGraph`; `read` makes scores of its facts."""
     graph = ToolGraph(embedder=chosen)
@@ -105,13 +106,13 @@ def memctx(
     def score(path: Sequence[str], state: str, tools: Mapping[str, str]) -> Mapping[str, float]:
         graph.describe(tools)
         facts = graph.facts(path, state, available=tools)
-        return dict(zip(facts.names, read(facts), strict=True))
+        return dict(zip(facts.names, read(facts).tolist(), strict=True))
 
     return score
 
 
-def _only(fact: str) -> Callable[[Facts], Sequence[float]]:
-    return lambda facts: facts.rows[:, FACTS.index(fact)].tolist()
+def _only(fact: str) -> Callable[[Facts], NDArray[np.float64]]:
+    return lambda facts: facts.rows[:, FACTS.index(fact)]
 
 
 METHODS: dict[str, Train] = {

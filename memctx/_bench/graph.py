@@ -49,7 +49,8 @@ def bench(train: Path, test: Path, methods: Sequence[str] = (), watch: Watch | N
     chosen = embedder()
     found = False
     for dataset in DATASETS:
-        learned, asked = sides(train, test, dataset)
+        known, asked = sides(train, test, dataset)
+        learned = [run for run in known if run.reward >= SUCCESS]
         for name in names if learned and asked else ():
             found = True
             yield _line(dataset, name, _ranks(METHODS[name](learned, chosen), asked))
@@ -60,14 +61,14 @@ def bench(train: Path, test: Path, methods: Sequence[str] = (), watch: Watch | N
 
 
 def sides(train: Path, test: Path, dataset: str) -> tuple[list[Recorded], list[Recorded]]:
-    """The runs to learn from and all runs to be tested. One folder for both is split by task."""
+    """The runs of the training and of the test side. One folder for both is split by task."""
     runs = read(train, dataset)
     if train.resolve() == test.resolve():
         asked = [run for run in runs if held_out(run.task)]
         runs = [run for run in runs if not held_out(run.task)]
     else:
         asked = read(test, dataset)
-    return [run for run in runs if run.reward >= SUCCESS], asked
+    return runs, asked
 
 
 def _ranks(score: Score, runs: Sequence[Recorded]) -> list[int]:

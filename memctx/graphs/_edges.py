@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 START = ""  # comes before the first tool of a run; no tool can be called so
@@ -54,12 +54,13 @@ class Edge:
 
 
 class Edges:
-    """The edges of one graph, found by the tool they leave. Each tool's edges have a version, so that readers may keep theirs."""
+    """The edges of one graph, by the tool they leave."""
 
     def __init__(self, states: int, capacity: int, half_life: float | None) -> None:
-        self.out: dict[str, dict[Key, Edge]] = defaultdict(dict)
-        self.versions: dict[str, int] = defaultdict(int)
         self.version = 0
+        self._out: dict[str, dict[Key, Edge]] = defaultdict(dict)
+        self._versions: dict[str, int] = defaultdict(int)
+        self._latest = 0.0
         self._count = 0
         self._states, self._capacity, self._half_life = states, capacity, half_life
 
@@ -70,26 +71,35 @@ class Edges:
         changed: dict[Key, Edge] = {}
         for at, visit in enumerate(run):
             key = (tuple(trail[max(0, at - PAST) : at]), trail[at], visit.tool)
-            old = changed.get(key) or self.out[key[1]].get(key) or Edge(key[1], key[2], 0.0, 0.0, (), now, key[0])
-            changed[key] = self._grown(self.faded(old, now), visit.state, 1 / len(run))
+            old = changed.get(key) or self._out[key[1]].get(key) or Edge(key[1], key[2], 0.0, 0.0, (), now, key[0])
+            changed[key] = self._grown(self._faded(old, now), visit.state, 1 / len(run))
         self.put(changed.values())
         return list(changed.values())
 
     def put(self, edges: Iterable[Edge]) -> None:
         """Set edges; over the capacity, those with the smallest counts are let go."""
         for edge in edges:
-            self._count += edge.key not in self.out[edge.u]
-            self.out[edge.u][edge.key] = edge
-            self.versions[edge.u] += 1
+            self._count += edge.key not in self._out[edge.u]
+            self._out[edge.u][edge.key] = edge
+            self._versions[edge.u] += 1
+            self._latest = max(self._latest, edge.updated)
         self.version += 1
         if self._count > self._capacity:
             self._shrink()
 
+    def versions(self) -> Mapping[str, int]:
+        """For each tool that an edge leaves, a number that grows when what `after` gives for it may be another."""
+        return self._versions if self._half_life is None else dict.fromkeys(self._versions, self.version)
+
+    def after(self, tool: str) -> list[Edge]:
+        """The edges that leave a tool, all as of the newest run."""
+        return [self._faded(edge, self._latest) for edge in self._out.get(tool, {}).values()]
+
     def all(self) -> list[Edge]:
         """Every edge, by its key."""
-        return sorted((edge for out in self.out.values() for edge in out.values()), key=lambda edge: edge.key)
+        return sorted((edge for out in self._out.values() for edge in out.values()), key=lambda edge: edge.key)
 
-    def faded(self, edge: Edge, now: float) -> Edge:
+    def _faded(self, edge: Edge, now: float) -> Edge:
         """The edge as of `now`; an older `now` than the edge's own changes nothing."""
         if self._half_life is None or now <= edge.updated:
             return edge
@@ -109,14 +119,14 @@ class Edges:
 
     def _shrink(self) -> None:
         """To nine tenths of the capacity, so that this is rare."""
-        latest = max(edge.updated for edge in self.all())
-        held = sorted(self.all(), key=lambda edge: (-self.faded(edge, latest).count, edge.key))
-        keep = [edge for edge in held if self.faded(edge, latest).count > FADED][: self._capacity * 9 // 10]
-        for tool in self.out:
-            self.versions[tool] += 1
-        self.out.clear()
+        latest = self._latest
+        held = sorted(self.all(), key=lambda edge: (-self._faded(edge, latest).count, edge.key))
+        keep = [edge for edge in held if self._faded(edge, latest).count > FADED][: self._capacity * 9 // 10]
+        for tool in self._out:
+            self._versions[tool] += 1
+        self._out.clear()
         for edge in keep:
-            self.out[edge.u][edge.key] = edge
+            self._out[edge.u][edge.key] = edge
         self._count = len(keep)
 
 

@@ -6,7 +6,7 @@ import heapq
 import math
 import zlib
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +18,7 @@ from memctx.graphs._state import parts
 from memctx.stores._terms import terms
 
 Vector = NDArray[np.float32]
+Numbers = NDArray[np.float64]
 
 # How much a likeness counts in the exponent of a vote; fitted by benchmarks/fit_tool_graph.py.
 ASKED, WORDS, RESULT, SAME_KIND = 10.0, 5.8, 2.7, 1.8
@@ -37,19 +38,25 @@ class Block:
         self._tools = list(dict.fromkeys(edge.v for edge, _ in held))
         place = {tool: at for at, tool in enumerate(self._tools)}
         self._owner = np.array([place[edge.v] for edge, _ in held], np.int64)
+        self._place: Mapping[str, int] = {}  # where the votes went last, so that places are looked up once
+        self._at = np.empty(0, np.int64)
         self._ends: dict[tuple[str, ...], int] = {}  # the last one, two and three tools before a state, numbered
         self._before = np.array([[self._number(end) for end in _ends(edge)] for edge, _ in held], np.int64)
 
-    def votes(self, state: Vector, trail: tuple[str, ...], others: bool) -> dict[str, float]:
-        """Summed votes for each tool; `others`: only of states that come after another tool."""
+    def vote(
+        self, state: Vector, trail: tuple[str, ...], place: Mapping[str, int], votes: Numbers, others: bool
+    ) -> None:
+        """Add to the votes for each tool, at its place; `others`: only those of states that come after another tool."""
         if not self._tools:
-            return {}
+            return
         ends = [self._ends.get(trail[-length:], -1) for length in range(1, PAST + 2)]
         same = self._before == np.array(ends)
         weights = self._counts * np.exp(self._vectors @ state + same @ np.array(AFTER) - NEAREST)
         if others:
             weights[same[:, 0]] = 0.0
-        return dict(zip(self._tools, np.bincount(self._owner, weights, len(self._tools)).tolist(), strict=True))
+        if self._place is not place:
+            self._place, self._at = place, np.array([place[tool] for tool in self._tools])
+        votes[self._at] += np.bincount(self._owner, weights, len(self._tools))
 
     def _number(self, end: tuple[str, ...]) -> int:
         return self._ends.setdefault(end, len(self._ends))
@@ -70,14 +77,14 @@ class Near:
         self._after: dict[str, tuple[int, Block]] = {}
         self._sample: tuple[int, Block] | None = None
 
-    def votes(self, path: Sequence[str], state: str) -> dict[str, float]:
-        """Votes by tool; one for a state as near as can be that was seen once."""
+    def votes(self, path: Sequence[str], state: str, place: Mapping[str, int]) -> Numbers:
+        """Votes for each tool, at its place; one for a state as near as can be that was seen once."""
         trail = (START, *path)[-PAST - 1 :]
         vector = self.vectors([state])[0]
-        found = self._block(trail[-1]).votes(vector, trail, others=False)
-        for tool, votes in self._others().votes(vector, trail, others=True).items():
-            found[tool] = found.get(tool, 0.0) + votes
-        return found
+        votes = np.zeros(len(place))
+        self._block(trail[-1]).vote(vector, trail, place, votes, others=False)
+        self._others().vote(vector, trail, place, votes, others=True)
+        return votes
 
     def vectors(self, states: Sequence[str]) -> Vector:
         """A row for each state: the products of two rows are the weighted likeness of what is asked and of the results."""
@@ -105,16 +112,15 @@ class Near:
         return np.concatenate(weighted, axis=1).astype(np.float32)
 
     def _block(self, tool: str) -> Block:
-        version = self._edges.versions[tool]
+        version = self._edges.versions().get(tool, 0)
         kept = self._after.get(tool)
         if kept is None or kept[0] != version:
-            kept = version, self._built(self._edges.out.get(tool, {}).values())
-            self._after[tool] = kept
+            kept = self._after[tool] = version, self._built(self._edges.after(tool))
         return kept[1]
 
     def _others(self) -> Block:
         if self._sample is None or self._sample[0] != self._edges.version:
-            everywhere = (edge for out in self._edges.out.values() for edge in out.values())
+            everywhere = (edge for tool in self._edges.versions() for edge in self._edges.after(tool))
             self._sample = self._edges.version, self._built(everywhere)
         return self._sample[1]
 

@@ -6,8 +6,8 @@ any set of tools. The scores are a softmax: probabilities over what is available
 
 from __future__ import annotations
 
-import heapq
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,10 +22,10 @@ from memctx.graphs._usual import Usual
 
 Numbers = NDArray[np.float64]
 
-FACTS = ("frequency", "pairs", "transitions", "called", "last", "times", "words", "states")
-WITHOUT = (-0.01, 0.22, 0.59, -0.52, 0.83, -0.08, 0.00, 0.00)  # weights of the facts where no state is recalled,
-NEAR = (0.05, -0.39, 0.43, -0.47, 0.82, -0.25, 1.23, 0.92)  # where the states of other runs are near,
-FAR = (-1.24, 0.33, 0.07, -1.31, 0.82, 0.48, 3.47, 1.59)  # and where they are far; between the two, in between
+FACTS = ("frequency", "pairs", "transitions", "called", "times", "last", "row", "words", "states")
+WITHOUT = (-0.08, 0.21, 0.60, -0.72, 0.17, 0.85, 0.66, 0.00, 0.00)  # weights of the facts where no state is recalled,
+NEAR = (0.08, -0.44, 0.47, -0.74, -0.45, 0.74, 1.02, 1.25, 0.94)  # where the states of other runs are near,
+FAR = (-1.43, 0.43, 0.01, -1.04, 0.57, 0.87, 0.80, 3.39, 1.50)  # and where they are far; between the two, in between
 UNSEEN = math.exp(-9)  # votes at which near and far are even; so many go to what is usual
 LEAST = 0.02  # of every probability, shared evenly: no tool is impossible
 
@@ -52,11 +52,12 @@ class Facts:
             return np.array(WITHOUT)
         return (1 - self.far) * np.array(NEAR) + self.far * np.array(FAR)
 
-    def shares(self) -> list[float]:
+    def shares(self) -> Numbers:
         """P(next) for each tool."""
         logits = self.rows @ self.weights()
-        powers = np.exp(logits - logits.max(initial=0.0))
-        return (powers / powers.sum()).tolist()  # type: ignore[no-any-return]
+        powers = np.exp(logits - logits.max(initial=-math.inf))
+        shares: Numbers = powers / powers.sum()
+        return shares
 
 
 class Ranker:
@@ -84,59 +85,57 @@ class Ranker:
         if not found.names or k < 1:
             return []
         shares = found.shares()
-        if state and found.far is None and max(shares) < gate:
+        if state and found.far is None and shares.max() < gate:
             found = self.facts(path, state, available)
             shares = found.shares()
-        best = heapq.nsmallest(k, range(len(shares)), key=lambda at: -shares[at])
+        least = np.partition(shares, -k)[-k] if k < len(shares) else 0.0
+        best = sorted(np.flatnonzero(shares >= least).tolist(), key=lambda at: (-shares[at], at))[:k]
         parts = found.rows * found.weights() if explain else None
-        return [Suggestion(found.names[at], shares[at], {} if parts is None else _named(parts[at])) for at in best]
+        return [
+            Suggestion(found.names[at], float(shares[at]), {} if parts is None else _named(parts[at])) for at in best
+        ]
 
     def facts(self, path: Sequence[str], state: str, available: Collection[str] | None) -> Facts:
         """What is known of each tool that may come next, sorted by name. Without a state, the facts that need one are zero."""
         self._refresh()
-        names = self._tools if available is None else sorted(self._place.keys() & set(available))
+        usable = np.ones(len(self._tools), bool)
+        if available is not None:
+            usable[:] = False
+            usable[[self._place[tool] for tool in available if tool in self._place]] = True
+        at = np.flatnonzero(usable)
+        rows = np.zeros((len(at), len(FACTS)))
+        names = self._tools if len(at) == len(usable) else [self._tools[each] for each in at.tolist()]
         if not names:
-            return Facts(names, np.empty((0, len(FACTS))))
-        place = self._place if available is None else {name: at for at, name in enumerate(names)}
-        usual = [_even(chances, LEAST) for chances in self._usual.chances(path, place)]
-        rows = np.zeros((len(names), len(FACTS)))
-        rows[:, :3] = np.log(usual).T
-        rows[:, 3:6] = _called(path, place)
+            return Facts(names, rows)
+        usual = [chances[at] for chances in self._usual.chances(path, self._place, usable)]
+        rows[:, :3] = np.log((1 - LEAST) * np.array(usual).T + LEAST / len(at))
+        rows[:, 3:7] = _called(path, self._place)[at]
         if not state:
             return Facts(names, rows)
-        rows[:, 6] = self._told.likeness(state)[[self._place[name] for name in names]]
-        votes = np.zeros(len(names))
-        for tool, vote in self._near.votes(path, state).items():
-            if tool in place:
-                votes[place[tool]] = vote
-        rows[:, 7] = np.log((votes + UNSEEN * usual[0]) / (votes.sum() + UNSEEN))
+        rows[:, 7] = self._told.likeness(state)[at]
+        votes = self._near.votes(path, state, self._place)[at]
+        rows[:, 8] = np.log((votes + UNSEEN * np.exp(rows[:, 0])) / (votes.sum() + UNSEEN))
         return Facts(names, rows, float(UNSEEN / (votes.sum() + UNSEEN)))
 
     def _refresh(self) -> None:
         if self._version == self._edges.version:
             return
-        tools = sorted({edge.v for out in self._edges.out.values() for edge in out.values()} | self._told.texts.keys())
+        tools = sorted({edge.v for edge in self._edges.all()} | self._told.texts.keys())
         if tools != self._tools or self._version < 0:
             self._tools, self._place = tools, {tool: at for at, tool in enumerate(tools)}
             self._told.index(tools)
         self._version = self._edges.version
 
 
-def _even(chances: Numbers, share: float) -> Numbers:
-    """The chances, with a share of them given to all alike."""
-    return (1 - share) * chances + share / len(chances)
-
-
 def _called(path: Sequence[str], place: Mapping[str, int]) -> Numbers:
-    """For each tool: was it called in this run, was it the last, and the logarithm of one more than how often."""
-    found = np.zeros((len(place), 3))
-    for tool in path:
+    """For each tool: was it called, ln(1 + how often), is it the last one, ln(how often in a row just now)."""
+    found = np.zeros((len(place), 4))
+    for tool, times in Counter(path).items():
         if tool in place:
-            found[place[tool], 0] = 1.0
-            found[place[tool], 2] += 1.0
+            found[place[tool], :2] = 1.0, math.log1p(times)
     if path and path[-1] in place:
-        found[place[path[-1]], 1] = 1.0
-    found[:, 2] = np.log1p(found[:, 2])
+        row = next((at for at, tool in enumerate(reversed(path)) if tool != path[-1]), len(path))
+        found[place[path[-1]], 2:] = 1.0, math.log(row)
     return found
 
 

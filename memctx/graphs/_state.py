@@ -21,7 +21,7 @@ def summarise(messages: Sequence[Any]) -> str:
     role, text = next(read, ("", ""))
     result = skim(text[:READ], level=1, limit=RESULT)[: 2 * RESULT] if role == "tool" else ""
     asked = text if role == "user" else next((text for role, text in read if role == "user" and text), "")
-    return "\n\n".join((_dense(asked[:ASKED]), _dense(result))).strip("\n" if asked else "")
+    return f"{_dense(asked[:ASKED])}\n\n{_dense(result)}" if result else _dense(asked[:ASKED])
 
 
 def parts(state: str) -> tuple[str, str]:

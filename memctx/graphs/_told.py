@@ -20,7 +20,7 @@ class Told:
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
-        self._having: dict[str, list[int]] = {}
+        self._having: dict[str, NDArray[np.int64]] = {}
         self._worth: dict[str, float] = {}
         self._lengths = np.empty(0)
 
@@ -31,7 +31,7 @@ class Told:
         for at, some in enumerate(words):
             for term in sorted(some):
                 having[term].append(at)
-        self._having = having
+        self._having = {term: np.array(some) for term, some in having.items()}
         self._worth = {term: math.log((len(tools) + 1) / (len(some) + 0.5)) for term, some in having.items()}
         self._lengths = np.array([math.sqrt(sum(self._worth[term] ** 2 for term in some)) or 1.0 for some in words])
 
