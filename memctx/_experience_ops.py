@@ -86,6 +86,7 @@ def ids_of(ops: Sequence[Op]) -> list[int]:
 _TAG = re.compile(r"<(add|edit|remove|merge)\b([^>]{0,200}?)(?:/>|>(.{0,8000}?)</\1>)", re.IGNORECASE | re.DOTALL)
 _NUMBER = re.compile(r"\d{1,18}")
 _KINDS = {"add": "add", "edit": "edit", "update": "edit", "remove": "remove", "delete": "remove", "merge": "merge"}
+_LEVELS: Mapping[str, Level] = {level: level for level in POLARITY}
 _TEXT = ("advice", "content", "text")
 _IDS = ("ids", "id", "number", "bullet_id")
 
@@ -138,8 +139,9 @@ def _op(item: Any, task: str, level: Level) -> Op:
         if not text:
             raise ValueError("an added experience needs a text")
         said = str(item.get("level", item.get("section", ""))).strip().lower()
-        known = next((each for each in POLARITY if each == said), level)
-        return Add(Experience(text, known, str(item.get("task", task)), str(item.get("observation", ""))))
+        return Add(
+            Experience(text, _LEVELS.get(said, level), str(item.get("task", task)), str(item.get("observation", "")))
+        )
     ids = _numbers(next((item[name] for name in _IDS if name in item), []))
     if kind == "merge":
         if len(set(ids)) < 2:

@@ -612,6 +612,7 @@ def test_notes_stand_at_the_tail_and_only_grow(library: Library) -> None:
     library.finish(messages(*RUN), 1.0, writer="agent", name="earlier")
     thread = session(library)
     before: list[Any] = []
+    view: Any = None
     for n in range(len(RUN) + 1):
         history = messages(*RUN[:n])
         view = thread.view(history)
