@@ -43,6 +43,7 @@ class Front:
         self._sound = False  # no two of the host's tools have one name
         self._nameless: list[int] = []
         self._sizes: dict[str, tuple[Any, int]] = {}
+        self._frame: int | None = None  # tokens of having tools at all
         self._tokens: int | None = None
         self._sent: tuple[list[Any], Any] | None = None
 
@@ -82,10 +83,14 @@ class Front:
 
     def _placed(self, block: Sequence[str]) -> list[int]:
         """Where the tools of a block are among the host's; those without a name come first."""
+        known = self._known()
+        return self._nameless + [known[name] for name in block if name in known]
+
+    def _known(self) -> dict[str, int]:
         if not self._index:
             self._index = {name: index for index, name in enumerate(self.names) if name}
             self._nameless = [index for index, name in enumerate(self.names) if not name]
-        return self._nameless + [self._index[name] for name in block if name in self._index]
+        return self._index
 
     @property
     def tools(self) -> list[Any] | None:
@@ -99,8 +104,8 @@ class Front:
         """Names of the tools the model may use."""
         if self.offer is None:
             return self.names
-        self._placed(())
-        return tuple(name for name in self.offer.tools if name in self._index)
+        known = self._known()
+        return tuple(name for name in self.offer.tools if name in known)
 
     @property
     def allowed(self) -> tuple[str, ...] | None:
@@ -141,19 +146,24 @@ class Front:
         content = getattr(self.system, "content", self.system)
         return self.counter.priming + self.counter.message({"role": "system", "content": content})
 
-    def weigh(self, tool: Any) -> int:
-        """Tokens one more tool adds to a request that has tools."""
-        name = name_of(tool)
+    def weigh(self, name: str) -> int:
+        """Tokens that one of the host's tools adds to a request that has tools."""
+        return self._weight(name, self.catalogue[self._known()[name]])
+
+    def _weight(self, name: str, tool: Any) -> int:
         known, size = self._sizes.get(name, (None, 0))
         if known is not tool and known != tool:
-            size = self.counter.tools([tool, tool]) - self.counter.tools([tool])
+            alone = self.counter.tools([tool])
+            if self._frame is None:
+                self._frame = 2 * alone - self.counter.tools([tool, tool])
+            size = alone - self._frame
             self._sizes[name] = (tool, size)
         return size
 
     def sizes(self, block: Sequence[str]) -> tuple[int, int | None]:
         """About how many tokens there would be with these tools, and how many of them would be `kept`."""
         tools = [self.catalogue[index] for index in self._placed(block)]
-        return self._beside() + sum(map(self.weigh, tools)), self._common(tools)
+        return self._beside() + sum(map(self.weigh, block)), self._common(tools)
 
     def kept(self) -> int | None:
         """Tokens from the start that stand as they did in the last request; None where all of it does."""
@@ -165,10 +175,8 @@ class Front:
         before, system = self._sent
         if tools == before and self.system == system:
             return None
-        pairs = zip(tools, before, strict=False)
-        return sum(
-            self.weigh(new) for new, _ in takewhile(lambda pair: pair[0] is pair[1] or pair[0] == pair[1], pairs)
-        )
+        same = takewhile(lambda pair: pair[0] is pair[1] or pair[0] == pair[1], zip(tools, before, strict=False))
+        return sum(self._weight(name_of(tool), tool) for tool, _ in same)
 
     def send(self) -> None:
         """The request goes out as it stands."""

@@ -27,7 +27,7 @@ class Context:
     `limit` is what the view may have, `tokens` what it has. `protected(message)` is true for what no edit may touch.
     `shown(step index)` is false where a span already hides the step. `cleared(message id)` is the Clear in force, if any.
     `tools` names the tools on offer; `catalogue` holds all the host gave, the same object until one changes; `offer` is the
-    one in force. `forced` names tools that this request must hold. `weigh(tool)` gives the tokens of one more tool. `settle(blocks)` takes
+    one in force. `forced` names tools that this request must hold. `weigh(name)` gives the tokens of one tool. `settle(blocks)` takes
     the one of several blocks of tools, from the one that changes least to the leanest, that is cheapest over the run.
     `memo` is scratch space of this strategy for this thread, emptied when the history forks: a cache, never state.
     """
@@ -48,7 +48,7 @@ class Context:
     catalogue: tuple[Any, ...] = ()
     offer: Offer | None = None
     forced: tuple[str, ...] = ()
-    weigh: Callable[[Any], int] = lambda _: 0
+    weigh: Callable[[str], int] = lambda _: 0
     settle: Callable[[Blocks], tuple[str, ...]] = lambda blocks: blocks[0]
 
     @property

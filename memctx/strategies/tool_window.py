@@ -98,7 +98,7 @@ class ToolWindow(Component):
         if len(names) > self._places(ctx):
             return False
         if "small" not in ctx.memo or ctx.memo["small"][0] is not ctx.catalogue:
-            ctx.memo["small"] = (ctx.catalogue, sum(map(ctx.weigh, ctx.catalogue)))
+            ctx.memo["small"] = (ctx.catalogue, sum(map(ctx.weigh, names)))
         return bool(ctx.memo["small"][1] <= WHOLE * ctx.limit)
 
     def _held(self, ctx: Context, names: Names) -> tuple[str, ...]:
@@ -181,10 +181,10 @@ class ToolWindow(Component):
         held = held[: max(0, cap)]
         others = [name for name in wanted if name not in held]
         room = max(0, cap - len(held))
-        left = SHARE * ctx.limit - sum(ctx.weigh(names[name]) for name in held)
+        left = SHARE * ctx.limit - sum(ctx.weigh(name) for name in held)
         fitting: list[str] = []
         for name in reversed(others):
-            left -= ctx.weigh(names[name])
+            left -= ctx.weigh(name)
             if len(fitting) == room or left < 0:
                 break
             fitting.append(name)
@@ -209,13 +209,13 @@ class ToolWindow(Component):
         added = [name for name in tools if name not in before.block]
         standing = [name for name in before.block if name in names and (not added or name in before.tools)]
         spare = [name for name in standing if name not in tools]
+        left = SHARE * ctx.limit - sum(map(ctx.weigh, (*standing, *added)))
         blocks = []
         for gone in range(len(spare) + 1):
             out = set(spare[len(spare) - gone :])
-            block = (*(name for name in standing if name not in out), *added)
-            fits = len(block) <= cap and sum(ctx.weigh(names[name]) for name in block) <= SHARE * ctx.limit
-            if fits or gone == len(spare):
-                blocks.append(block)
+            if (len(standing) + len(added) - gone <= cap and left >= 0) or gone == len(spare):
+                blocks.append((*(name for name in standing if name not in out), *added))
+            left += ctx.weigh(spare[-1 - gone]) if gone < len(spare) else 0
         return blocks
 
 

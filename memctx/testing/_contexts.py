@@ -8,7 +8,7 @@ from typing import Any
 from memctx.edits import Clear, Drop, Replace
 from memctx.formats.openai_chat import OpenAIChat
 from memctx.messages import Message, Transcript
-from memctx.offer import names_of
+from memctx.offer import name_of, names_of
 from memctx.plan import Plan
 from memctx.strategies import Context
 from memctx.tokens import counter
@@ -65,7 +65,7 @@ def make_context(
         serial=plan.serial,
         catalogue=tuple(catalogue),
         offer=offer,
-        weigh=lambda tool: tokens.tools([tool]),
+        weigh=lambda name: tokens.tools([tool for tool in catalogue if name_of(tool) == name]),
     )
 
 
