@@ -473,7 +473,7 @@ def run(server: Server, service: str, session: Session) -> list[Any]:
         while service == "responses":
             made = client.responses.create(model="m", input=history, tools=tools)
             history += [item.to_dict() for item in made.output]
-            items = [item for item in made.output if item.type in ("function_call", "tool_search_call")]
+            items: list[Any] = [item for item in made.output if item.type in ("function_call", "tool_search_call")]
             if not items:
                 return history
             for item in items:

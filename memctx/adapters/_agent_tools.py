@@ -96,8 +96,9 @@ def _late(model: Any, tools: Sequence[Any], deferred: Sequence[str]) -> list[Any
         raise ConfigError(text, field="delivery")
     own = service == "messages" and any(getattr(tool, "name", "") == SEARCH for tool in tools)
     out = [tool for tool in tools if own or getattr(tool, "name", "") not in NAMES]
-    out = [_marked(tool) if getattr(tool, "name", "") in deferred else tool for tool in out]
-    return out if own else [*out, dict(HOSTED[service])]
+    waits = {name for tool in out if (name := getattr(tool, "name", "")) in deferred}
+    out = [_marked(tool) if getattr(tool, "name", "") in waits else tool for tool in out]
+    return out if own or not waits else [*out, dict(HOSTED[service])]
 
 
 def _marked(tool: BaseTool) -> BaseTool:
