@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import memo
 from memctx.component import load
 from memctx.errors import ConfigError
 from memctx.train import ratings
@@ -387,3 +388,40 @@ def test_tasks_for_one_are_rated_by_their_share(matching: Any) -> None:
     assert contest.best == "reads"
     assert found["silent"].mean == 0
     assert found["calls"].lower(2) < 0.5 < found["calls"].mu + 2 * found["calls"].sigma
+
+
+# -- the benchmark -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("skills", [("0.30", "0.80"), ("0.90", "0.20")])
+def test_the_odds_of_the_benchmark_are_those_of_the_game(skills: tuple[str, str]) -> None:
+    cases: list[tuple[str, memo.Begun, Policy]] = [
+        ("tictactoe", Board("XO.X....."), tictactoe.optimal),
+        ("kuhn", Table(("KQ",)), kuhn.optimal),
+    ]
+    for game, start, optimal in cases:
+        rewards, ends = memo.odds(game, start, *skills)
+        shares = [end - before for end, before in zip(ends, [0.0, *ends], strict=False)]
+        exact = value(start, (noisy(optimal, float(skills[0])), noisy(optimal, float(skills[1]))))
+        assert ends[-1] == pytest.approx(1)
+        assert sum(reward * share for reward, share in zip(rewards, shares, strict=True)) == pytest.approx(exact[0])
+
+
+def test_drawn_games_have_the_mean_of_played_ones() -> None:
+    """Over all hands, seats turned as the table turns them."""
+    skills = {"weak": 0.1, "strong": 0.9}
+    drawn = Tournament(memo.Drawn("kuhn"), {name: memo.says(skill) for name, skill in skills.items()}, seed=1)
+    policies = {name: noisy(kuhn.optimal, skill) for name, skill in skills.items()}
+    worth = hand_value(policies["strong"], policies["weak"]) - hand_value(policies["weak"], policies["strong"])
+    assert drawn.run(3000)["strong"].mean == pytest.approx(10 * worth, abs=0.6)  # ten hands from either seat
+
+
+def test_the_benchmark_prints_a_line_a_budget_and_rule(capsys: pytest.CaptureFixture[str]) -> None:
+    memo.main(["--game", "kuhn", "--setting", "newcomers", "--repetitions", "2", "--json"])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {(line["games"], line["rule"]) for line in lines} == set(product((8, 16, 32, 64, 128), memo.RULES))
+    assert all(line["interval"][0] <= line["right"] <= line["interval"][1] for line in lines)
+
+
+def test_wilson_is_wilson() -> None:
+    assert list(memo.wilson(9, 10)) == pytest.approx([0.596, 0.982], abs=1e-3)
