@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from memctx._experience_items import Experience, Level, Polarity, Refused
-from memctx._experience_shelf import LEVELS, SAME_ADVICE, Entry, Shelf
+from memctx._experience_shelf import SAME_ADVICE, Entry, Shelf, Slots
 from memctx.component import Settings
 
 Place = tuple[Level, *tuple[bytes, ...]]
@@ -120,7 +120,7 @@ class _Room:
     def make(self, level: Level) -> bool:
         """Whether one more of that level fits, someone evicted for it if need be."""
         if level not in self._left:
-            held = np.flatnonzero((self._shelf.items["id"] > 0) & (self._shelf.items["level"] == LEVELS.index(level)))
+            held = self._shelf.of_level(level)
             self._left[level] = self._capacity - len(held)
             self._worst[level] = iter(self._by_worth(held) if self._left[level] < len(held) else [])
         if self._left[level] > 0:
@@ -131,7 +131,7 @@ class _Room:
             self._evicted.append(victim)
         return victim is not None
 
-    def _by_worth(self, slots: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[int]:
+    def _by_worth(self, slots: Slots) -> list[int]:
         """Those that did not help, worst first; of equal ones those of the writer with most, of low score, the oldest."""
         items = self._shelf.items[slots]
         useful = self._shelf.useful(slots)

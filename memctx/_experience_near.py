@@ -88,6 +88,10 @@ class Nearby:
             self._words[row] = NO_WORDS
             self._free.append(row)
 
+    def key(self, row: int) -> bytes | None:
+        """The key of a row's text; None for no row."""
+        return self._keys[row] if row >= 0 else None
+
     def nearest(self, vector: Vector, n: int, scan: int = SCAN) -> Rows:
         """The n rows nearest to a vector among `scan` or a few more, best first, equal ones by row."""
         rows = self._near(vector, scan)

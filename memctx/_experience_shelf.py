@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memctx._experience_items import Experience, Level
-from memctx._experience_near import CELL, NO_WORDS, Nearby, Rows, Text
+from memctx._experience_near import CELL, NO_WORDS, SCAN, Nearby, Rows, Text
 from memctx._experience_rank import Numbers, likeness, score, texts_alike, turns, usefulness
 from memctx._experience_words import Words
 
 LEVELS: tuple[Level, ...] = ("principle", "method", "example", "pattern", "diagnostic", "mistake")
 ROWS = 128  # situations looked at, the nearest first,
-READ = 50_000  # and experiences in them,
+READ = 20_000  # and experiences in them,
 MOST = 300  # of which so many are compared,
 BEST = 128  # and of those the ones whose words are compared
 TWINS = 8  # situations in which a duplicate is looked for
@@ -108,11 +108,13 @@ class Shelf:
         return len(self.slots)
 
     def put(self, entries: Sequence[Entry]) -> None:
-        """Add experiences; one that is there is replaced."""
+        """Add experiences; one that is there is replaced, and keeps its place among others in its situation."""
+        entries = [entry for entry in entries if not self._again(entry)]
         self.drop(entry.experience.id for entry in entries)
         slots = [self._slot() for _ in entries]
         for slot, entry in zip(slots, entries, strict=True):
             self._fill(slot, entry)
+            self._signed(int(self.items["writer"][slot]), 1)
         for name, near in (("observed", self.observed), ("tasked", self.tasked)):
             texts = [entry.situation.observation if name == "observed" else entry.situation.task for entry in entries]
             there = [(text, slot) for text, slot in zip(texts, slots, strict=True) if text is not None]
@@ -138,8 +140,8 @@ class Shelf:
         observed = self._rows(self.observed, at.observation)
         tasked = self._rows(self.tasked, at.task)
         some = [
-            self._held(self.observed, observed, "tasked", tasked, wanted),
-            self._held(self.tasked, tasked, "observed", observed, wanted),
+            self._first(self._held(self.observed, observed, wanted), "tasked", tasked),
+            self._first(self._held(self.tasked, tasked, wanted), "observed", observed),
         ]
         slots = np.unique(np.concatenate(some))
         meant = self._meant(slots, at)
@@ -151,9 +153,12 @@ class Shelf:
     def twins(self, entry: Entry) -> Candidates:
         """The experiences of the same level that say nearly the same in nearly the same situation."""
         at, wanted = entry.situation, Wanted((entry.experience.level,))
-        lead, text = (self.observed, at.observation) if at.observation else (self.tasked, at.task)
-        rows = np.empty(0, np.int32) if text is None else lead.nearest(text.vector, TWINS, scan=CELL)
-        slots = self._held(lead, rows, "level", np.array([LEVELS.index(entry.experience.level)], np.int32), wanted)
+        observed = self._rows(self.observed, at.observation, TWINS, CELL)
+        tasked = self._rows(self.tasked, at.task, TWINS, CELL)
+        if at.observation:
+            slots = self._first(self._held(self.observed, observed, wanted), "tasked", tasked)
+        else:
+            slots = self._first(self._held(self.tasked, tasked, wanted), "tasked", tasked)
         slots = slots[(self.items["observed"][slots] == NONE) == (at.observation is None)]
         slots = slots[(self.items["tasked"][slots] == NONE) == (at.task is None)]
         slots = slots[self.same_advice(entry.advice, slots) >= SAME_ADVICE]
@@ -192,12 +197,25 @@ class Shelf:
         self._top += 1
         return self._top - 1
 
-    def _fill(self, slot: int, entry: Entry) -> None:
+    def _again(self, entry: Entry) -> bool:
+        """Take over the numbers of one that is there, if it is where it was and who wrote it did not change."""
+        slot = self.slots.get(entry.experience.id)
+        if slot is None or self.writers.get(entry.experience.writer) != self.items["writer"][slot]:
+            return False
+        rows = [int(self.items[name][slot]) for name in ("observed", "tasked")]
+        texts = [entry.situation.observation, entry.situation.task]
+        keys = [near.key(row) for near, row in zip((self.observed, self.tasked), rows, strict=True)]
+        if keys != [text.key if text else None for text in texts]:
+            return False
+        self._fill(slot, entry, *rows)
+        return True
+
+    def _fill(self, slot: int, entry: Entry, observed: int = NONE, tasked: int = NONE) -> None:
         given = entry.experience
         writer = self.writers.setdefault(given.writer, len(self.writers))
         numbers = (given.helped, given.outcomes, given.score)
-        self.items[slot] = (given.id, NONE, NONE, LEVELS.index(given.level), given.trust, writer, *numbers)
-        self._signed(writer, 1)
+        level = LEVELS.index(given.level)
+        self.items[slot] = (given.id, observed, tasked, level, given.trust, writer, *numbers)
         self.slots[given.id] = slot
         self.advice[slot] = entry.advice
 
@@ -206,30 +224,29 @@ class Shelf:
         if not self.written[writer]:
             del self.written[writer]
 
-    def _rows(self, near: Nearby, text: Text | None) -> Rows:
-        return np.empty(0, np.int32) if text is None else near.nearest(text.vector, ROWS)
+    def _rows(self, near: Nearby, text: Text | None, n: int = ROWS, scan: int = SCAN) -> Rows:
+        return np.empty(0, np.int32) if text is None else near.nearest(text.vector, n, scan)
 
-    def _held(self, near: Nearby, rows: Rows, other: str, rows_of_other: Rows, wanted: Wanted) -> Slots:
-        """Who is in the nearest situations, those before others that are near on the other side as well."""
+    def _held(self, near: Nearby, rows: Rows, wanted: Wanted) -> Slots:
+        """Who is in these situations, of the first ones first."""
         slots = near.held(rows, READ)
-        slots = slots[self._wanted(slots, wanted)]
-        if len(slots) > MOST:
-            both = np.isin(self.items[other][slots], rows_of_other)
-            slots = slots[np.argsort(~both, kind="stable")]
-            slots = self._fairly(slots, slots, MOST)
-        return slots
+        allowed = np.zeros(len(LEVELS), bool)
+        allowed[[LEVELS.index(level) for level in wanted.levels]] = True
+        kept: Slots = slots[allowed[self.items["level"][slots]] & (self.items["trust"][slots] >= wanted.min_trust)]
+        return kept
+
+    def _first(self, slots: Slots, other: str, rows: Rows) -> Slots:
+        """No more than are compared; those that are near on the `other` side as well stay before those that are not."""
+        if len(slots) <= MOST:
+            return slots
+        slots = slots[np.argsort(~np.isin(self.items[other][slots], rows), kind="stable")]
+        return self._fairly(slots, slots, MOST)
 
     def _fairly(self, what: Slots, slots: Slots, most: int) -> Slots:
         """The first of `what`, whose slots are given, with no more than half of one writer where there are others."""
         if len(self.written) > 1:
             what = what[turns(self.items["writer"][slots]) < most // 2]
         return what[:most]
-
-    def _wanted(self, slots: Slots, wanted: Wanted) -> NDArray[np.bool_]:
-        allowed = np.zeros(len(LEVELS), bool)
-        allowed[[LEVELS.index(level) for level in wanted.levels]] = True
-        kept: NDArray[np.bool_] = allowed[self.items["level"][slots]] & (self.items["trust"][slots] >= wanted.min_trust)
-        return kept
 
     def _meant(self, slots: Slots, at: Situation) -> Candidates:
         """Compared by the meaning of their situations alone."""
