@@ -651,7 +651,9 @@ class Offering(Fake):
         super().__init__()
         self.names = names
 
-    def view(self, messages: list[Any], tools: list[Any] | None = None, *, system: Any = None) -> View:
+    def view(
+        self, messages: list[Any], tools: list[Any] | None = None, *, system: Any = None, forced: Any = ()
+    ) -> View:
         offered = [tool for tool in tools or [] if tool["function"]["name"] in self.names]
         return View(messages, offered, 1, 0, (), Plan(), system=system)
 
