@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -59,8 +60,8 @@ class Batcher:
 class Stage:
     """What runs have in common. `tokens`: the most of one turn; `turns`: the most of one run; `budget` is the pipeline's.
 
-    `system`: what stands before the first observation; the environment's rules by default. `probe` (actor, turn): measures
-    more after each turn.
+    `tool`: each answer is a call of the tool of that name and each observation its result; "": plain messages. `probe`
+    (actor, turn): measures more after each turn.
     """
 
     env: Env
@@ -69,6 +70,7 @@ class Stage:
     tokens: int = 16
     turns: int = 8
     layout: Layout = "per_rewrite"
+    tool: str = ""
     probe: Callable[[Actor, Turn], None] | None = None
 
     def actor(self, task: int, number: int, seed: int, version: int = 0) -> Actor:
@@ -128,15 +130,21 @@ class Actor:
         text = self.stage.codec.text(answer.ids)
         turn = self.recorder.turn(prompt, answer.ids, answer.logp, text=text, anchor=self.state.observation)
         turn.probe["entropy"] = answer.entropy[0]
-        said = {"role": "assistant", "content": text}
-        self.tape.keep(said, answer.ids)
-        self.messages.append(said)
         self.state = self.state.after(text)
         turn.observation = self.state.observation
-        if not self.over:
-            self.messages.append({"role": "user", "content": self.state.observation})
+        said, heard = self._messages(text, turn.observation)
+        self.tape.keep(said, answer.ids)
+        self.messages += [said] if self.over else [said, heard]
         if self.stage.probe is not None:
             self.stage.probe(self, turn)
+
+    def _messages(self, text: str, observation: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        if not self.stage.tool:
+            return {"role": "assistant", "content": text}, {"role": "user", "content": observation}
+        function = {"name": self.stage.tool, "arguments": json.dumps({"text": text})}
+        call = {"id": f"call-{len(self.messages)}", "type": "function", "function": function}
+        said = {"role": "assistant", "content": None, "tool_calls": [call]}
+        return said, {"role": "tool", "tool_call_id": call["id"], "content": observation}
 
     async def _generate(self, sampler: Batcher, effect: Generate) -> str:
         prompt = self.tape.prompt(effect.messages)

@@ -134,5 +134,6 @@ class Tape:
         return copy
 
     def _written(self, message: Mapping[str, Any]) -> list[int]:
-        text = str(message.get("content") or "")
+        calls = (call["function"]["arguments"] for call in message.get("tool_calls") or ())
+        text = "".join([str(message.get("content") or ""), *calls])
         return [*self.codec.head(str(message["role"])), *self.codec.body(text), *self.codec.tail()]

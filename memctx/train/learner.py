@@ -55,6 +55,7 @@ class Learner:
         self.policy, self.algorithm = policy, algorithm
         self.norm, self.tokens, self.polyak = norm, tokens, polyak
         self.steps = 0
+        self.lr = lr
         self.optimizer = torch.optim.AdamW(list(policy.parameters()), lr=lr, weight_decay=0.0)
         self.smooth = algorithm.smooth() if algorithm.smooth else None
         wants_reference = algorithm.kl is not None or isinstance(algorithm.loss, PairLoss)
@@ -144,6 +145,11 @@ class Learner:
             for old, new in zip(self.slow.parameters(), self.critic.parameters(), strict=True):
                 old.lerp_(new, self.polyak)
         return {"value_loss": loss}
+
+    def pace(self, share: float) -> None:
+        """The policy learns at this share of its rate."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * share
 
     def move_reference(self) -> None:
         """What was learned becomes the reference."""

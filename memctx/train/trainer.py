@@ -33,13 +33,15 @@ HELD_OUT = 10_000_000  # tasks from this number on are for evaluation only
 class Schedule(Settings):
     """How long and how much. `tasks` a step; tasks are numbers, and number n is the environment's seed n.
 
-    `lr` of the policy. `tokens`: the most worked off at once. `save_every` and `evaluate_every` in steps, 0: only at the end.
+    `lr` of the policy; with `decay` it falls to 0 along a line. `tokens`: the most worked off at once. `save_every` and
+    `evaluate_every` in steps, 0: only at the end.
     """
 
     steps: int = 100
     tasks: int = 8
     seed: int = 0
     lr: float = 1e-5
+    decay: bool = False
     critic_lr: float | None = None
     norm: float = 1.0
     tokens: int = 65_536
@@ -68,6 +70,7 @@ def train(
     begin = resume(learner, log.folder) if log else 0
     history: list[Facts] = log.read(begin) if log else []
     for step in range(begin, plan.steps):
+        learner.pace(1 - step / plan.steps if plan.decay else 1.0)
         tasks = range(step * plan.tasks, (step + 1) * plan.tasks)
         rollouts = algorithm.sampling.collect(stage, policy, tasks, plan.seed + step, version=step)
         facts = {"step": float(step), **scores(rollouts), **algorithm.schedule.run(learner, rollouts)}
