@@ -35,7 +35,7 @@ EMBEDDER = embedder()
 def examples(runs: Sequence[Recorded], recalled: bool) -> Iterator[Example]:
     """Calls of each fold with their facts in the graph of the others."""
     for fold in range(FOLDS):
-        graph = ToolGraph(embedder=EMBEDDER)
+        graph = ToolGraph(embedder=EMBEDDER, gate=1.0)
         for run in runs:
             graph.describe(run.tools)
             if _fold(run) != fold:

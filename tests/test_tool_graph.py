@@ -182,12 +182,12 @@ def test_the_gate_leaves_the_embedder_alone_where_transitions_decide() -> None:
         asked.extend(texts)
         return [[1.0, 0.0] for _ in texts]
 
-    graph = ToolGraph(embedder=embed, gate=0.5)
+    graph = ToolGraph(embedder=embed)
     for _ in range(20):
         graph.learn([Visit("a", "here"), Visit("b", "there")], now=0.0)
     graph.suggest(["a"], "there")
     assert asked == []
-    open_gate = ToolGraph(embedder=embed)
+    open_gate = ToolGraph(embedder=embed, gate=1)
     open_gate.put(graph.edges())
     open_gate.suggest(["a"], "there")
     assert asked

@@ -12,11 +12,10 @@ from functools import partial
 from itertools import islice, pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memctx._bench._graph_data import Recorded
 from memctx.embed import Embedder
-from memctx.graphs._rank import FACTS, Facts
+from memctx.graphs._rank import FACTS
 from memctx.graphs.tool_graph import START, ToolGraph
 
 NEAREST = 10  # states that vote in kNN
@@ -94,11 +93,9 @@ def hepm(runs: Sequence[Recorded], chosen: Embedder) -> Score:
     return _or_frequent(runs, chosen, score)
 
 
-def memctx(
-    runs: Sequence[Recorded], chosen: Embedder, read: Callable[[Facts], NDArray[np.float64]] = Facts.shares
-) -> Score:
-    """A `ToolGraph`; `read` makes scores of its facts."""
-    graph = ToolGraph(embedder=chosen)
+def memctx(runs: Sequence[Recorded], chosen: Embedder, fact: str = "") -> Score:
+    """A `ToolGraph` as it comes; or one fact alone, for every call."""
+    graph = ToolGraph(embedder=chosen, gate=1.0) if fact else ToolGraph(embedder=chosen)
     for run in runs:
         graph.describe(run.tools)
         graph.learn(run.visits, now=0.0)
@@ -106,13 +103,10 @@ def memctx(
     def score(path: Sequence[str], state: str, tools: Mapping[str, str]) -> Mapping[str, float]:
         graph.describe(tools)
         facts = graph.facts(path, state, available=tools)
-        return dict(zip(facts.names, read(facts).tolist(), strict=True))
+        found = facts.rows[:, FACTS.index(fact)] if fact else facts.shares()
+        return dict(zip(facts.names, found.tolist(), strict=True))
 
     return score
-
-
-def _only(fact: str) -> Callable[[Facts], NDArray[np.float64]]:
-    return lambda facts: facts.rows[:, FACTS.index(fact)]
 
 
 METHODS: dict[str, Train] = {
@@ -120,8 +114,8 @@ METHODS: dict[str, Train] = {
     "bigram": bigram,
     "knn": knn,
     "hepm": hepm,
-    "memctx-transitions": partial(memctx, read=_only("transitions")),
-    "memctx-states": partial(memctx, read=_only("states")),
-    "memctx-words": partial(memctx, read=_only("words")),
+    "memctx-transitions": partial(memctx, fact="transitions"),
+    "memctx-states": partial(memctx, fact="states"),
+    "memctx-words": partial(memctx, fact="words"),
     "memctx": memctx,
 }

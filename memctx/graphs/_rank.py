@@ -80,14 +80,11 @@ class Ranker:
     def suggest(
         self, path: Sequence[str], state: str, available: Collection[str] | None, k: int, gate: float, explain: bool
     ) -> list[Suggestion]:
-        """The best `k`; the state is recalled unless the best tool is at least `gate` sure without it."""
-        found = self.facts(path, "" if gate < 1 else state, available)
+        """The best `k`, by score and then by name."""
+        found = self.facts(path, state, available, gate)
         if not found.names or k < 1:
             return []
         shares = found.shares()
-        if state and found.far is None and shares.max() < gate:
-            found = self.facts(path, state, available)
-            shares = found.shares()
         least = np.partition(shares, -k)[-k] if k < len(shares) else 0.0
         best = sorted(np.flatnonzero(shares >= least).tolist(), key=lambda at: (-shares[at], at))[:k]
         parts = found.rows * found.weights() if explain else None
@@ -95,8 +92,11 @@ class Ranker:
             Suggestion(found.names[at], float(shares[at]), {} if parts is None else _named(parts[at])) for at in best
         ]
 
-    def facts(self, path: Sequence[str], state: str, available: Collection[str] | None) -> Facts:
-        """What is known of each tool that may come next, sorted by name. Without a state, the facts that need one are zero."""
+    def facts(self, path: Sequence[str], state: str, available: Collection[str] | None, gate: float = 1.0) -> Facts:
+        """What is known of each tool that may come next, sorted by name.
+
+        The state is recalled where there is one, and no tool is at least `gate` sure without it; else the facts of it are zero.
+        """
         self._refresh()
         usable = np.ones(len(self._tools), bool)
         if available is not None:
@@ -110,8 +110,9 @@ class Ranker:
         usual = [chances[at] for chances in self._usual.chances(path, self._place, usable)]
         rows[:, :3] = np.log((1 - LEAST) * np.array(usual).T + LEAST / len(at))
         rows[:, 3:7] = _called(path, self._place)[at]
-        if not state:
-            return Facts(names, rows)
+        blind = Facts(names, rows)
+        if not state or (gate < 1 and blind.shares().max() >= gate):
+            return blind
         rows[:, 7] = self._told.likeness(state)[at]
         votes = self._near.votes(path, state, self._place)[at]
         rows[:, 8] = np.log((votes + UNSEEN * np.exp(rows[:, 0])) / (votes.sum() + UNSEEN))

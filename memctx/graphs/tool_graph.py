@@ -42,7 +42,9 @@ class ToolGraph(Component):
     )
     capacity: int = Field(default=100_000, ge=1, description="edges; over it the smallest are let go")
     success: float = Field(default=0.5, description="the least reward of a run that is learned from")
-    gate: float = Field(default=1.0, ge=0, le=1, description="so sure without the state, it is not looked at")
+    gate: float = Field(
+        default=0.9, ge=0, le=1, description="so sure without the state, it is not looked at; 1: always"
+    )
 
     _edges: Edges = PrivateAttr()
     _ranker: Ranker = PrivateAttr()
@@ -98,7 +100,7 @@ class ToolGraph(Component):
     def facts(self, path: Sequence[str], state: str = "", *, available: Collection[str] | None = None) -> Facts:
         """What a suggestion is made of: for every tool that may come next, what is known of it before it is weighted."""
         with self._lock:
-            return self._ranker.facts([tool for tool in path if tool], state, available)
+            return self._ranker.facts([tool for tool in path if tool], state, available, self.gate)
 
     def edges(self) -> Iterator[Edge]:
         """Every edge, sorted by (past, u, v), as it was when asked."""
