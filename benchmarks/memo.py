@@ -31,7 +31,7 @@ from functools import cache
 from itertools import accumulate
 from random import Random
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, ClassVar
 
 from memctx.errors import require
 from memctx.train import ratings
@@ -84,8 +84,8 @@ class Drawn:
     seed: int = 0
     said: tuple[str, ...] = ()
     rewards: tuple[float, ...] = ()
-    players: int = 2
-    rules: str = ""
+    players: ClassVar[int] = 2
+    rules: ClassVar[str] = ""
     actions: tuple[str, ...] = ()
     observation: str = "your skill?"
 
@@ -98,12 +98,12 @@ class Drawn:
 
     def after(self, text: str) -> Drawn:
         said = (*self.said, text)
-        return Drawn(self.game, self.seed, said, () if len(said) < 2 else self._won(*said))
+        return Drawn(self.game, self.seed, said, self._won(said) if len(said) == 2 else ())
 
-    def _won(self, one: str, other: str) -> tuple[float, ...]:
+    def _won(self, said: tuple[str, ...]) -> tuple[float, ...]:
         """The sum over hands, of which the second player begins every second."""
-        skills = one.split(maxsplit=1)[0], other.split(maxsplit=1)[0]
-        chance, total = Random(one + other), 0.0
+        skills = [each.partition(" ")[0] for each in said]
+        chance, total = Random(" ".join(said)), 0.0
         for number, hand in enumerate(GAMES[self.game].hands(self.seed)):
             turned = number % 2
             rewards, ends = odds(self.game, hand, skills[turned], skills[1 - turned])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -346,8 +346,8 @@ class Coin:
 
     seed: int = 0
     called: str = ""
-    players: int = 1
-    rules: str = "heads or tails?"
+    players: ClassVar[int] = 1
+    rules: ClassVar[str] = "heads or tails?"
 
     def start(self, seed: int) -> Coin:
         return replace(self, seed=seed)

@@ -22,7 +22,7 @@ from memctx.train.ratings import Rating
 Player = Callable[[str, int], str | Awaitable[str]]
 """Answers an observation; the number is a seed for this answer, for who needs one."""
 
-TRIES = 16  # draws to find a challenger; where one is best without doubt, the next best of the last draw it is
+TRIES = 16  # draws to find a challenger; where one is best without doubt, it is the next best of the first draw
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +160,12 @@ class Tournament:
 
     def _two(self, chance: Random) -> tuple[str, str]:
         """Who is best in one draw of all skills, and who is in another."""
-        leader = self._draw(chance)[-1]
+        first = self._draw(chance)
         for _ in range(TRIES):
             drawn = self._draw(chance)
-            if drawn[-1] != leader:
-                return leader, drawn[-1]
-        return leader, next(name for name in reversed(drawn) if name != leader)
+            if drawn[-1] != first[-1]:
+                return first[-1], drawn[-1]
+        return first[-1], first[-2]
 
     def _draw(self, chance: Random) -> list[str]:
         skills = {name: chance.gauss(self.ratings[name].mu, self.ratings[name].sigma) for name in self.names}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 
 class State(Protocol):
@@ -19,36 +19,40 @@ class State(Protocol):
     @property
     def player(self) -> int:
         """Who is to move, from 0; of no meaning once it is over."""
+        ...
 
     @property
     def observation(self) -> str:
         """What the player to move reads, hidden things left out."""
+        ...
 
     @property
     def actions(self) -> tuple[str, ...]:
         """What may be answered; empty where any text may be, or where it is over."""
+        ...
 
     @property
     def rewards(self) -> tuple[float, ...]:
         """One a player when it is over; empty while it goes on."""
+        ...
 
     def after(self, text: str) -> State:
         """The position after the player to move answered `text`. What cannot be read as an action loses."""
+        ...
 
 
 class Env(Protocol):
     """A kind of game or task."""
 
-    @property
-    def players(self) -> int:
-        """How many take part; every one of them has a reward."""
+    players: ClassVar[int]
+    """How many take part; every one of them has a reward."""
 
-    @property
-    def rules(self) -> str:
-        """What a model is told once, before the first observation."""
+    rules: ClassVar[str]
+    """What a model is told once, before the first observation."""
 
     def start(self, seed: int) -> State:
         """The first position; `seed` decides all that is left to chance."""
+        ...
 
 
 def position(env: Env, seed: int, answers: Iterable[str]) -> State:

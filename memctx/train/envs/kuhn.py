@@ -26,7 +26,7 @@ BLUFF = (
 class Kuhn(Component):
     """Two players, `hands` hands, the first to act changing with each. The seed deals."""
 
-    hands: int = Field(1, ge=1)
+    hands: int = Field(default=1, ge=1)
     players: ClassVar[int] = 2
     rules: ClassVar[str] = (
         "Kuhn poker. The cards are J, Q and K; each player has one and one chip in the pot; the higher card wins. One bet of one "
