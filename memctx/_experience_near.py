@@ -21,8 +21,8 @@ Vector = NDArray[np.float32]
 Rows = NDArray[np.int32]
 T = TypeVar("T", bound=np.generic)
 
-SCAN = 2_000  # rows that a search compares
-CELL = 256  # rows of a cell at most
+SCAN = 1_000  # rows that a search compares
+CELL = 128  # rows of a cell at most
 ROUNDS = 4  # of moving two centres apart
 NO_WORDS: Words = np.empty(0, np.int32)
 
@@ -128,7 +128,7 @@ class Nearby:
     def _near(self, vector: Vector, scan: int) -> Rows:
         """The rows of the cells whose centres are nearest."""
         chosen = array("i")
-        for cell in np.argsort(-(self._centres[: len(self._cells)] @ vector), kind="stable").tolist():
+        for cell in np.argsort(-(self._centres[: len(self._cells)] @ vector)).tolist():
             chosen.extend(self._cells[cell])
             if len(chosen) >= scan:
                 break
