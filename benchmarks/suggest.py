@@ -126,9 +126,10 @@ def of_graph(args: argparse.Namespace) -> Timing:
 
 def of_experience(args: argparse.Namespace) -> Timing:
     runs = [story for kind in KINDS for story in stories(args.data, kind)]
-    changed = Changed([step.situation for story in runs for step in story.steps], seed=0)
+    texts = [step.situation for story in runs for step in story.steps]
     memory = Memory(args.store or ":memory:")
-    library = filled(memory, runs, changed, args.experiences)
+    library = filled(memory, runs, texts, args.experiences)
+    changed = Changed(texts, seed=-1)
     pick = random.Random(1)
     some = [pick.choice(runs) for _ in range(args.calls + WARM)]
     queries = {changed(pick.choice(story.steps).situation): changed(story.asked) for story in some}
@@ -138,12 +139,12 @@ def of_experience(args: argparse.Namespace) -> Timing:
     return timing
 
 
-def filled(memory: Memory, runs: Sequence[Story], changed: Changed, count: int) -> Library:
+def filled(memory: Memory, runs: Sequence[Story], texts: Sequence[str], count: int) -> Library:
     """A library of `count` experiences."""
     library = Library(memory.at("bench"), rules=Rules(capacity=count, worked=BATCH))
     steps = [(story.asked, step) for story in runs for step in story.steps]
-    number = 0
-    held = len(library.items())
+    number = held = len(library.items())
+    changed = Changed(texts, seed=held)
     while held < count:
         some = [steps[each % len(steps)] for each in range(number, number + min(BATCH, count - held))]
         number += len(some)
