@@ -28,16 +28,16 @@ class Request:
 class Tools:
     """The host's tools by the id they have in the data; provider names are unique and allowed everywhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path = DATA) -> None:
         self.by_id: dict[str, dict[str, Any]] = {}
         self._names: set[str] = set()
-        for row in (*_rows("livemcp_tools"), *_rows("mcp_registry_tools")):
+        for row in (*_rows(folder, "livemcp_tools"), *_rows(folder, "mcp_registry_tools")):
             self._put(row["id"], row["server"], row["name"], row.get("description"), row.get("inputSchema"))
-        for row in _rows("toolbench_apis"):
+        for row in _rows(folder, "toolbench_apis"):
             given = [*row["required_parameters"], *row["optional_parameters"]]
             schema = _schema({each["name"]: str(each.get("description", "")) for each in given})
             self._put(row["id"], "", f"{row['tool_name']}_{row['api_name']}", row["api_description"], schema)
-        for row in _rows("sealtools_tools"):
+        for row in _rows(folder, "sealtools_tools"):
             schema = _schema({name: each.get("description", "") for name, each in row["parameters"].items()})
             self._put(row["api_name"], "", row["api_name"], row["api_description"], schema)
 
@@ -57,12 +57,12 @@ class Tools:
         return frozenset(self.by_id[key]["function"]["name"] for key in keys if key in self.by_id)
 
 
-def load(count: int, requests: int, seed: int) -> tuple[list[dict[str, Any]], list[Request]]:
+def load(count: int, requests: int, seed: int, folder: Path = DATA) -> tuple[list[dict[str, Any]], list[Request]]:
     """`count` tools, those that serve the requests among them, and `requests` requests: a third of each source, shuffled."""
-    tools, draw = Tools(), Random(seed)
-    every = {source: list(_requests(source, tools)) for source in ("livemcp", "sealtools", "toolbench")}
+    tools, draw = Tools(folder), Random(seed)
+    every = {source: list(_requests(folder, source, tools)) for source in ("livemcp", "sealtools", "toolbench")}
     share = -(-requests // len(every))
-    chosen = [each for found in every.values() for each in draw.sample(found, share)]
+    chosen = [each for found in every.values() for each in draw.sample(found, min(share, len(found)))]
     draw.shuffle(chosen)
     chosen = chosen[:requests]
     needed = {name for each in chosen for names in each.gold for name in names}
@@ -74,8 +74,8 @@ def load(count: int, requests: int, seed: int) -> tuple[list[dict[str, Any]], li
     return rows, chosen
 
 
-def _requests(source: str, tools: Tools) -> Iterator[Request]:
-    for row in _rows(f"{source}_queries"):
+def _requests(folder: Path, source: str, tools: Tools) -> Iterator[Request]:
+    for row in _rows(folder, f"{source}_queries"):
         if source == "livemcp":
             text, steps = row["Question"], str(row["Annotator Metadata"].get("Steps", ""))
             needs, gold = re.split(r"\s*\n\s*", steps.strip()), row["gold"]
@@ -94,8 +94,8 @@ def sentences(text: str) -> list[str]:
     return [part for part in re.split(r"(?<=[.?!])\s+", text.strip()) if part]
 
 
-def _rows(name: str) -> list[dict[str, Any]]:
-    with gzip.open(DATA / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
+def _rows(folder: Path, name: str) -> list[dict[str, Any]]:
+    with gzip.open(folder / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
 

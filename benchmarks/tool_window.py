@@ -1,6 +1,6 @@
 """A hundred requests in a row over 5,000 tools, with scripted agents of varied skill: what the window holds.
 
-    python benchmarks/tool_window.py [--tools 5000] [--requests 100] [--cap 128] [--k 64] [--seed 1] [--modes ...] [--json]
+    python benchmarks/tool_window.py [--tools 5000] [--requests 100] [--cap 128] [--k 64] [--seed 1] [--data DIR] [--json]
 
 Tools and requests are real: LiveMCPBench, the MCP registry, ToolBench and Seal-Tools. The agents: `idle` neither searches nor
 removes. `plain` searches for what it lacks in the words of the request. `able` searches for what it lacks by half the words of
@@ -11,6 +11,7 @@ they need is not there. Only mode autonomous lets a model remove: `plain` and `a
 
 `gold`: share of the needed tools that stand in the request once the searches are done. `removal`: tools removed over tools
 added, mean over windows of three requests (MemTool, arXiv 2507.21428). `over_cap`: requests sent with more than `cap` tools.
+The weights that rank tools are fitted on the queries of `../shared/data/tools`: for what new requests get, give others.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import product
+from pathlib import Path
 from random import Random
 from statistics import mean
 from time import perf_counter
 from typing import Any
 
-from benchmarks._tool_data import Request, load
+from benchmarks._tool_data import DATA, Request, load
 from memctx import Pipeline
 from memctx.effects import Generate
 from memctx.offer import name_of
@@ -196,7 +198,7 @@ def ratio(added: list[int], removed: list[int]) -> float:
 
 
 def lines(options: argparse.Namespace) -> Iterator[Line]:
-    tools, requests = load(options.tools, options.requests, options.seed)
+    tools, requests = load(options.tools, options.requests, options.seed, options.data)
     for mode in options.modes.split(","):
         for kind in AGENTS if not mode.startswith("workflow") else ("idle",):
             yield play(mode, kind, tools, requests, options.cap, options.k, options.seed)
@@ -206,6 +208,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("tools", 5_000), ("requests", 100), ("cap", 128), ("k", 64), ("seed", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--modes", default=",".join(MODES))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

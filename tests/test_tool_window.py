@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from memctx.component import Component
 from memctx.effects import Generate
 from memctx.errors import ConfigError
+from memctx.memory import Memory
 from memctx.offer import name_of
 from memctx.pipeline import Pipeline
 from memctx.plan import Plan
 from memctx.strategies._tool_news import Uses
 from memctx.strategies._tool_prune import latest, useful
+from memctx.strategies.next_tool import learn_run
 from memctx.strategies.tool_window import ToolWindow
 from memctx.testing.strategies import StrategyTests
 from memctx.view import View
@@ -304,6 +306,28 @@ def test_a_bad_answer_falls_back_to_the_rule_with_one_warning(answer: str) -> No
         for text in ("please send the parcel", "now price the horse", "translate the song"):
             assert host.ask(text) == plain.ask(text)
     assert len(found) == 1
+
+
+def test_a_tool_graph_is_a_prior() -> None:
+    run = [{"role": "user", "content": "please send the parcel"}]
+    for number, name in enumerate(("send_parcel", "polish_horn")):
+        call = {"id": f"c{number}", "type": "function", "function": {"name": name, "arguments": "{}"}}
+        run += [{"role": "assistant", "content": "", "tool_calls": [call]}]  # type: ignore[dict-item]
+        run += [{"role": "tool", "tool_call_id": f"c{number}", "content": "done"}]
+    tools = [*TOOLS, tool("polish_horn", "makes brass shine")]
+
+    def second(graph: str) -> list[str]:
+        session = Pipeline([ToolWindow(mode="workflow", k=2, cap=6, graph=graph)]).session(
+            "t", memory=memory.at("acme")
+        )
+        messages = [*run[:3], {"role": "user", "content": "go on with the parcel, please"}]
+        return [name_of(each) for each in session.view(messages, tools).tools or ()]
+
+    with Memory() as memory:
+        for _ in range(4):
+            learn_run(memory.at("acme"), "agent", run)
+        assert "polish_horn" in second("agent")
+        assert "polish_horn" not in second("")
 
 
 # -- a catalogue that changes, and bad ones

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SHARE = 0.5  # the most of the limit that the tools may take,
 WHOLE = 0.125  # and that all of them take where all are offered
+LIKELY = 0.2  # chance from which on a tool that the graph suggests is added
 OWN = {"autonomous": (SEARCH, REMOVE), "workflow": (), "hybrid": (SEARCH,)}
 DECISIVE = {"autonomous": ("found", "removed"), "workflow": ("request",), "hybrid": ("request", "found")}
 
@@ -46,7 +47,7 @@ class ToolWindow(Component):
     which also words the searches, and falls back to "lru".
 
     `delivery`: how tools are kept from the model, see `Offer`; "auto" is "allow" on OpenAI Responses, else "list". `graph`: a
-    `ToolGraph`, by its name in memory or as a .graphml file, whose suggestions count in searches.
+    `ToolGraph`, by its name in memory or as a .graphml file, whose likely suggestions are added as well.
     A full list makes room by what was touched least recently; a tool whose result is awaited or that is forced stays. Where
     all tools fit into `cap` and an eighth of the limit, all stand.
     """
@@ -136,8 +137,8 @@ class ToolWindow(Component):
                 queries, kept = [query, *worded], [name for name in tools if name not in drop]
             except EffectError as cause:
                 _warn_once(ctx, f"tool_window pruned by rule: {cause}")
-        prior = yield from self._prior(ctx)
-        found = self._found(ctx, names, queries, prior)
+        next_ones = yield from self._next(ctx)
+        found = self._found(ctx, names, queries, next_ones)
         if kept is None:
             kept = self._kept(ctx, tools, query)
         return _touched(kept, found)
@@ -149,29 +150,30 @@ class ToolWindow(Component):
         likeness = {hit.tool.name: hit.score for hit in _catalogue(ctx).search(query, len(tools), only=set(tools))}
         return useful(tools, uses, likeness, self.k)
 
-    def _found(self, ctx: Context, names: Names, queries: list[str], prior: dict[str, float]) -> list[str]:
-        """The `k` best tools, the queries taking turns; where the catalogue cannot be read, the host's first."""
+    def _found(self, ctx: Context, names: Names, queries: list[str], next_ones: list[str]) -> list[str]:
+        """The `k` best tools, the queries and the graph taking turns; where the catalogue cannot be read, the host's first."""
         ours = {*OWN["autonomous"], *self.keep}
         try:
             catalogue = _catalogue(ctx)
-            ranked = [
-                [hit.tool.name for hit in catalogue.search(query, self.k + len(ours), prior=prior)] for query in queries
-            ]
+            ranked = [[hit.tool.name for hit in catalogue.search(query, self.k + len(ours))] for query in queries]
         except Exception as cause:  # the cap must hold whatever a host's tools look like
             _warn_once(ctx, f"tool_window offers the first tools, for it cannot search them: {cause!r:.200}")
             ranked = [list(names)]
-        turns = (name for turn in zip_longest(*ranked) for name in turn if name in names and name not in ours)
+        turns = (
+            name for turn in zip_longest(*ranked, next_ones) for name in turn if name in names and name not in ours
+        )
         return list(dict.fromkeys(turns))[: self.k]
 
-    def _prior(self, ctx: Context) -> Asks:
-        """How likely the tool graph holds each tool to come next."""
+    def _next(self, ctx: Context) -> Asks:
+        """The tools that the tool graph holds likely to come next, the likeliest first."""
         graph = yield from graph_of(ctx, self.graph)
         if graph is None:
-            return {}
+            return []
         state = state_of(ctx)
         with suppress(EffectError):
             yield Embed((state,))  # off the loop; the graph's embedder remembers it
-        return {each.tool: each.score for each in graph.suggest(path_of(ctx), state, k=self.k)}
+        suggested = graph.suggest(path_of(ctx), state, k=self.k)
+        return [each.tool for each in suggested if each.score >= LIKELY]
 
     # -- what stands ---------------------------------------------------------------------------------------------------
 
