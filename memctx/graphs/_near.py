@@ -21,8 +21,8 @@ Vector = NDArray[np.float32]
 Numbers = NDArray[np.float64]
 
 # How much a likeness counts in the exponent of a vote; fitted by benchmarks/fit_tool_graph.py.
-ASKED, WORDS, RESULT, SAME_KIND = 10.0, 5.8, 2.7, 1.8
-AFTER = (2.2, 0.7, 1.5)  # for the same last tool, the same last two, the same last three
+ASKED, WORDS, RESULT, SAME_KIND = 10.0, 7.2, 1.6, 1.2
+AFTER = (2.4, 0.5, 1.3)  # for the same last tool, the same last two, the same last three
 NEAREST = ASKED + WORDS + RESULT + SAME_KIND + sum(AFTER)
 BUCKETS = 256  # terms are hashed into so many
 MOST = 2_048  # states of one block
