@@ -15,6 +15,7 @@ from memctx._bench._experience_actions import household, shell, sql
 from memctx._bench._experience_methods import AGAIN, METHODS, Example, Experiences, bound
 from memctx._bench._experience_runs import KINDS, Kind, Step, Story, split, stories
 from memctx._bench.experience import Line, bench, outcomes
+from memctx._experience_words import shared, words_of
 from memctx.errors import ConfigError
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
@@ -64,6 +65,16 @@ def test_a_command_line_is_its_programs(text: str, form: str) -> None:
 )
 def test_a_block_of_code_is_the_functions_it_calls(text: str, form: str) -> None:
     assert household(text) == form
+
+
+# -- words -------------------------------------------------------------------------------------------------------------
+
+
+def test_words_in_common_are_the_cosine_of_two_sets() -> None:
+    query = words_of("Unknown column 'x12' in where clause 7")  # unknown column x 0 in where clause
+    rows = [words_of("UNKNOWN column WHERE 99"), words_of("unknown unknown"), words_of("!"), query]
+    assert shared(query, rows).tolist() == pytest.approx([4 / (4 * 7) ** 0.5, 1 / 7**0.5, 0.0, 1.0])
+    assert shared(words_of(""), rows).tolist() == [0.0] * 4
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------
