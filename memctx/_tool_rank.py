@@ -21,6 +21,7 @@ from memctx._tool_rank_words import QUERY, Flags, Floats, Lists, Places, Posting
 if TYPE_CHECKING:
     from memctx.embed import Embedder
 
+LONG = 30  # terms from which on a longer text is no better
 LIKELY, EACH = 100, 20  # tools looked at closely: the best of the whole query, and of each clause
 
 SIGNALS = (*Postings.ROWS, "meaning", "rank")
@@ -86,7 +87,7 @@ class Ranker:
             {name: [[term for term, _ in text] for text in texts] for name, texts in fields.items()}
         )
         forms = {term: word for texts in fields.values() for text in texts for term, word in reversed(text)}
-        vectors = static().embed([forms[term] for term in posts.place])
+        vectors = static().embed([forms.get(term, "") for term in posts.place])
         self._middle = vectors.mean(axis=0)
         self._forms = _unit(vectors - self._middle)
         meaning = embedder.embed([told(tool) for tool in tools])
@@ -118,7 +119,7 @@ class Ranker:
         signals = np.concatenate([found[:, :, likely], meaning[:, None, likely], ranks[:, None, likely]], axis=1)
         rows = [signals[0], signals[1:].max(axis=0) if len(signals) > 1 else signals[0]]
         rows += [self._met(asked, likely), self._servers.around(first.max(axis=0), likely)]
-        rows += [np.log1p(lists.sizes[likely])[None] for lists in (self._name, self._text)]
+        rows += [np.log1p(np.minimum(lists.sizes[likely], LONG))[None] for lists in (self._name, self._text)]
         return likely, np.concatenate(rows).T.astype(np.float32)
 
     def _asked(self, query: str) -> _Query:

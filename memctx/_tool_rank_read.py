@@ -20,6 +20,8 @@ from memctx.stores._terms import terms
 
 DESCRIPTION, ABOUT, ARGUMENTS = 2_000, 600, 2_000  # characters that are ranked on
 SUSPECT = 160  # characters of a suspect description that are ranked on
+WORDY = 40  # words from which a description can be judged
+OFTEN, JOINED = 0.2, 0.08  # share of one word above which, and of joining words below which, a text only lists words
 NODES = 1_000  # parts of a schema that are looked at
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # what every provider takes
 _ORDER = re.compile(
@@ -40,7 +42,7 @@ class Tool:
     """One tool. `id`: "server/name", or the name alone where no server is known; `raw`: the host's own object.
 
     `about` is what is known of its server, `arguments` the names and descriptions of its arguments; both are cut.
-    `warnings`: "name" (some provider refuses it), "orders" (the description speaks to the model), "stuffed" (it lists words),
+    `warnings`: "name" (some provider refuses it), "orders" (a text in it speaks to the model), "stuffed" (it lists words),
     "long" (text was cut). A tool with orders or stuffed text is ranked on the beginning of its description only.
     """
 
@@ -93,7 +95,7 @@ def _tool(name: str, known: Mapping[str, Any], definition: Mapping[str, Any], ra
     long = len(description) > DESCRIPTION or len(arguments) > ARGUMENTS
     warnings = [
         *([] if _NAME.fullmatch(name) else ["name"]),
-        *(["orders"] if _ORDER.search(description) else []),
+        *(["orders"] if _ORDER.search(description) or _ORDER.search(arguments) else []),
         *(["stuffed"] if stuffed(description) else []),
         *(["long"] if long else []),
     ]
@@ -139,10 +141,11 @@ def _target(reference: Any, root: Mapping[str, Any]) -> Any:
 
 def stuffed(text: str) -> bool:
     """Whether a text lists words instead of saying something: a word again and again, or hardly a word that joins others."""
-    words = re.findall(r"[^\W\d_]{2,}", text[: 4 * DESCRIPTION].lower())
-    if len(words) < 40:
+    text = text[: 4 * DESCRIPTION]
+    said = re.findall(r"[^\W\d_]{2,}", text.lower())
+    telling = terms(text)
+    if len(said) < WORDY or len(telling) < WORDY:
         return False
-    telling = terms(text[: 4 * DESCRIPTION])
-    most = Counter(telling).most_common(1)[0][1] if telling else 0
-    joined = 1 - sum(1 for word in words if terms(word)) / len(words)
-    return most > 0.2 * len(words) or (joined < 0.08 and text.isascii())
+    most = Counter(telling).most_common(1)[0][1]
+    joining = sum(not terms(word) for word in said)
+    return most > OFTEN * len(telling) or (text.isascii() and joining < JOINED * len(said))

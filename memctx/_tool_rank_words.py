@@ -104,7 +104,7 @@ class Postings:
     def __init__(self, fields: Mapping[str, Sequence[Sequence[str]]]) -> None:
         """`fields`: for each name of `SHARES`, the terms of each tool."""
         self.count = count = len(fields["name"])
-        self.place: dict[str, int] = {}  # term -> its number
+        self.place: dict[str, int] = {"": 0}  # term -> its number; the first is nobody's
         counted = {name: self._counted(texts) for name, texts in fields.items()}
         shares = np.concatenate([self.SHARES[name] * times for name, (_, times) in counted.items()])
         every, inverse = np.unique(np.concatenate([keys for keys, _ in counted.values()]), return_inverse=True)
@@ -158,12 +158,12 @@ class Lists:
     def __init__(self, keys: Places, count: int) -> None:
         """`keys`: as `Postings.text`."""
         self.sizes = np.bincount(keys % count, minlength=count)
-        self._flat = keys[np.argsort(keys % count, kind="stable")] // count
+        self._flat = np.append(keys[np.argsort(keys % count, kind="stable")] // count, 0)
         self._starts = np.cumsum(self.sizes) - self.sizes
 
     def of(self, tools: Places) -> tuple[Places, Places]:
-        """The terms of some tools, and where each begins. A tool without any has another's first one."""
+        """The terms of some tools, and where each begins. A tool without any has one of no meaning."""
         sizes = np.maximum(self.sizes[tools], 1)
         starts = np.cumsum(sizes) - sizes
         places = np.repeat(self._starts[tools] - starts, sizes) + np.arange(sizes.sum())
-        return self._flat[np.minimum(places, len(self._flat) - 1)], starts
+        return self._flat[places], starts

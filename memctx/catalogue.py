@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import is_
 from typing import TYPE_CHECKING, Any
@@ -67,12 +68,14 @@ class Catalogue:
     """An index over tools that follows a host's list of them by content. Any number of threads may share one."""
 
     def __init__(self, embedder: str | Embedder = "default", *, settings: Ranking | None = None) -> None:
+        from memctx._tool_rank import static
         from memctx.embed import embedder as embedder_for
 
         self.settings = settings or Ranking()
-        self._embedder = embedder_for(embedder)
+        self._embedder = static() if embedder == "default" else embedder_for(embedder)
         self._lock = threading.RLock()
         self._given: tuple[Any, ...] = ()
+        self._read: dict[int, tuple[Tool, ...]] = {}  # by the identity of an object in `_given`
         self._tools: dict[str, Tool] = {}
         self._examples: dict[str, OrderedDict[str, None]] = {}
         self._ranker: Ranker | None = None
@@ -99,8 +102,10 @@ class Catalogue:
         """
         if self.holds(tools):
             return Changes()
+        tools = list(tools)
         with self._lock:
-            found = _by_id(tools)
+            read_now = [self._known(place, raw) or tuple(read(raw)) for place, raw in enumerate(tools)]
+            found = _by_id(tool for several in read_now for tool in several)
             old = self._tools
             changes = Changes(
                 tuple(key for key in found if key not in old),
@@ -109,11 +114,23 @@ class Catalogue:
             )
             self._tools = found
             self._given = tuple(tools)
+            self._read = {id(raw): several for raw, several in zip(tools, read_now, strict=True)}
             if changes or list(old) != list(found):
                 self._examples = {key: kept for key, kept in self._examples.items() if key in found}
                 self._ranker = None
             self._ready = None
             return changes
+
+    def _known(self, place: int, raw: Any) -> tuple[Tool, ...]:
+        """What was read before of this very object, or of an equal one at its place."""
+        if id(raw) in self._read:
+            return self._read[id(raw)]
+        if place < len(self._given) and isinstance(raw, dict):
+            old = self._given[place]
+            with suppress(RecursionError):
+                if isinstance(old, dict) and raw == old:
+                    return self._read[id(old)]
+        return ()
 
     def learn(self, query: str, tool_id: str) -> None:
         """Remember that a query was answered by a tool; the newest examples are kept. Raises `NotFound`."""
@@ -215,13 +232,12 @@ def _why(parts: Floats, more: Mapping[str, Floats], at: int) -> dict[str, float]
     return dict(zip(NAMES, parts.tolist(), strict=True)) | {name: float(values[at]) for name, values in more.items()}
 
 
-def _by_id(tools: Sequence[Any]) -> dict[str, Tool]:
+def _by_id(tools: Iterable[Tool]) -> dict[str, Tool]:
     found: dict[str, Tool] = {}
-    for raw in tools:
-        for tool in read(raw):
-            if found.setdefault(tool.id, tool).digest != tool.digest:
-                text = f"two tools have the id {tool.id!r:.80} and differ: name their servers, or rename one"
-                raise ConfigError(text, code="same_tool", field="tools")
+    for tool in tools:
+        if found.setdefault(tool.id, tool).digest != tool.digest:
+            text = f"two tools have the id {tool.id!r:.80} and differ: name their servers, or rename one"
+            raise ConfigError(text, code="same_tool", field="tools")
     return found
 
 
@@ -236,7 +252,7 @@ def shared(tools: Sequence[Any]) -> Catalogue:
             if known.holds(tools):
                 _shared.move_to_end(key)
                 return known
-    key = tuple(tool.digest for tool in _by_id(tools).values())
+    key = tuple(tool.id + tool.digest for raw in tools for tool in read(raw))
     with _shared_lock:
         made = _shared.get(key) or Catalogue()
         made.sync(tools)
