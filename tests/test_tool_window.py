@@ -318,7 +318,7 @@ def test_a_tool_graph_is_a_prior() -> None:
 
     def second(graph: str) -> list[str]:
         session = Pipeline([ToolWindow(mode="workflow", k=2, cap=6, graph=graph)]).session(
-            "t", memory=memory.at("acme")
+            f"t{graph}", memory=memory.at("acme")
         )
         messages = [*run[:3], {"role": "user", "content": "go on with the parcel, please"}]
         return [name_of(each) for each in session.view(messages, tools).tools or ()]
