@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="training needs torch")
+pytest.importorskip("torch", reason="training needs torch")
 
-from hypothesis import given, settings  # noqa: E402 - after the check for torch
-from hypothesis import strategies as st  # noqa: E402
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from memctx.errors import ConfigError  # noqa: E402
-from memctx.train.advantages import Term, advantages, clamp, times, where_outcomes_agree  # noqa: E402
-from memctx.train.batch import Batch, collate, table_of  # noqa: E402
-from memctx.train.critics import at_turns, bilevel_gae, gae, hierarchical, token_gae, turn_gae  # noqa: E402
-from memctx.train.losses import (  # noqa: E402
+from memctx.errors import ConfigError
+from memctx.train.advantages import Term, advantages, clamp, times, where_outcomes_agree
+from memctx.train.batch import Batch, collate, table_of
+from memctx.train.critics import at_turns, bilevel_gae, gae, hierarchical, token_gae, turn_gae
+from memctx.train.losses import (
     PolicyLoss,
     Rejection,
     logprobs,
@@ -28,9 +30,9 @@ from memctx.train.losses import (  # noqa: E402
     spread,
     weighted_nll,
 )
-from memctx.train.regularisers import KL, EntropySmooth  # noqa: E402
-from memctx.train.rollouts import Recorder, Role, Rollout  # noqa: E402
-from tests.training import VOCABULARY, rollout  # noqa: E402
+from memctx.train.regularisers import KL, EntropySmooth
+from memctx.train.rollouts import Recorder, Role, Rollout
+from tests.training import VOCABULARY, rollout
 
 OUTCOMES = (1.0, 0.0, 1.0)
 REWARDS = ((0.2, 0.1, 1.0), (0.0, 0.0), (0.3, -0.1, 1.0))
@@ -144,7 +146,7 @@ def _split(whole: Rollout) -> Rollout:
         before = [*segment.prompt, *segment.response[:start]]
         recorder._end()
         recorder.turn(before, segment.response[start:end].tolist(), segment.logp[start:end].tolist())
-    return recorder.finish(**whole.outcome)
+    return recorder.finish(whole.outcome)
 
 
 class _Causal(torch.nn.Module):
@@ -203,7 +205,7 @@ def test_padding_and_the_order_of_rows_change_nothing() -> None:
     rollouts = [rollout(i, turns=1 + i % 3, rewrite=(1,), outcome=float(i % 2)) for i in range(5)]
     model = _Causal()
     for agg in ("token", "turn", "segment", "rollout", "sum"):
-        spec = PolicyLoss(agg=agg)  # type: ignore[arg-type]  # one of its names
+        spec = PolicyLoss(agg=agg)
         one = torch.autograd.grad(_loss(model, rollouts, spec), list(model.parameters()))
         long = rollout(9, group="alone", turns=3, tokens=9, outcome=1.0)  # alone in its group: teaches nothing
         two = torch.autograd.grad(_loss(model, rollouts[::-1], spec), list(model.parameters()))
@@ -217,7 +219,7 @@ def test_what_was_not_sampled_changes_nothing() -> None:
     noise = torch.where(batch.rows.mask, 0.0, 7.0).double()
     advantage = spread(batch.rows, advantages(batch.table, [Term()]))
     for ratio in ("token", "turn", "segment"):
-        spec = PolicyLoss(ratio=ratio)  # type: ignore[arg-type]  # one of its names
+        spec = PolicyLoss(ratio=ratio)
         a, b = spec.of(logp, batch, advantage).value, spec.of(logp + noise, batch, advantage).value
         assert torch.equal(a, b)
         assert torch.equal(gradient(a, logits), gradient(b, logits))
@@ -228,7 +230,7 @@ def test_a_summary_is_trained_where_it_was_sampled_and_context_elsewhere() -> No
     recorder.turn([1, 2, 3], [4, 5], [-1, -1])
     summary = recorder.turn([1, 2, 3, 4, 5, 6], [7, 8], [-1, -1], module="summarizer")
     recorder.turn([1, 2, 3, 7, 8], [2, 2], [-1, -1])
-    rows = collate([recorder.finish(task=1.0)]).rows
+    rows = collate([recorder.finish({"task": 1.0})]).rows
     assert summary.segment == 0
     trained = [(int(row), int(rows.ids[row, at])) for row, at in rows.mask.nonzero()]
     assert trained == [(0, 4), (0, 5), (0, 7), (0, 8), (1, 2), (1, 2)]
@@ -306,13 +308,13 @@ def test_at_ratio_one_every_pooling_has_the_same_gradient() -> None:
 
 
 @pytest.mark.parametrize("ratio", ["token", "turn", "segment"])
-def test_the_clipped_gradient_is_the_unclipped_less_the_bias(ratio: str) -> None:
+def test_the_clipped_gradient_is_the_unclipped_less_the_bias(ratio: Literal["token", "turn", "segment"]) -> None:
     batch, logits, logp = doubled(collate([rollout(i, outcome=float(i % 2)) for i in range(4)]))
     generator = torch.Generator().manual_seed(1)
     moved = batch.with_old(logp.detach() + 0.5 * torch.randn(logp.shape, dtype=torch.float64, generator=generator))
     advantage = spread(batch.rows, advantages(batch.table, [Term()]))
-    clipped = PolicyLoss(ratio=ratio).of(logp, moved, advantage)  # type: ignore[arg-type]  # one of its names
-    free = PolicyLoss(ratio=ratio, clip=(1e9, 1e9)).of(logp, moved, advantage)  # type: ignore[arg-type]
+    clipped = PolicyLoss(ratio=ratio).of(logp, moved, advantage)
+    free = PolicyLoss(ratio=ratio, clip=(1e9, 1e9)).of(logp, moved, advantage)
     bias = gradient(clipped.cut, logits)
     assert clipped.facts["clipped"] > 0
     assert float(bias.norm()) > 0
@@ -359,7 +361,7 @@ def test_aggregations_weigh_what_they_say() -> None:
     short, long = rollout(0, turns=1, tokens=2), rollout(1, turns=3, rewrite=(1,), tokens=4)
     batch = collate([short, long])
     ones = torch.where(batch.rows.mask, 1.0, 0.0).double()
-    by = {agg: PolicyLoss(agg=agg).weights(batch, ones) for agg in ("token", "turn", "segment", "rollout")}  # type: ignore[arg-type]
+    by = {agg: PolicyLoss(agg=agg).weights(batch, ones) for agg in ("token", "turn", "segment", "rollout")}
     of_short = {agg: float(weight[batch.rows.rollout == 0].sum()) for agg, weight in by.items()}
     assert of_short == pytest.approx({"token": 2 / 14, "turn": 1 / 4, "segment": 1 / 3, "rollout": 1 / 2})
     assert all(float(weight.sum()) == pytest.approx(1) for weight in by.values())
@@ -495,7 +497,7 @@ def test_gae_is_its_definition(steps: list[tuple[float, float]], gamma: float, l
 def test_kl_estimates() -> None:
     batch, logits, logp = doubled(collate([rollout(0)]))
     weight = PolicyLoss().weights(batch, torch.ones_like(logp))
-    assert all(float(KL(kind).of(logp, logp.detach(), weight).detach()) == 0 for kind in ("k1", "k2", "k3"))  # type: ignore[arg-type]
+    assert all(float(KL(kind).of(logp, logp.detach(), weight).detach()) == 0 for kind in ("k1", "k2", "k3"))
     away = KL("k3", 1.0).of(logp, logp.detach() + 0.3, weight)
     assert float(away.detach()) == pytest.approx(np.exp(0.3) - 1 - 0.3)
     assert float(gradient(away, logits).abs().max()) > 0

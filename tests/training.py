@@ -35,4 +35,4 @@ def rollout(
         if rewards:
             turn.reward["step"] = rewards[t]
         held = held + sampled + rng.integers(0, VOCABULARY, 2).tolist()
-    return recorder.finish(**({} if outcome is None else {"task": outcome}))
+    return recorder.finish({} if outcome is None else {"task": outcome})

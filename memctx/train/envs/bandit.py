@@ -15,10 +15,10 @@ from memctx.train.envs import action
 class Bandit(Component):
     """Arm number i of `arms` pays 1 with probability `best` if it is the last one, else `other`; `turns` pulls, their mean."""
 
-    arms: int = Field(4, ge=2, le=10)
-    best: float = Field(1.0, ge=0, le=1)
-    other: float = Field(0.0, ge=0, le=1)
-    turns: int = Field(1, ge=1)
+    arms: int = Field(default=4, ge=2, le=10)
+    best: float = Field(default=1.0, ge=0, le=1)
+    other: float = Field(default=0.0, ge=0, le=1)
+    turns: int = Field(default=1, ge=1)
     players: ClassVar[int] = 1
     rules: ClassVar[str] = "Answer with the number of an arm."
 

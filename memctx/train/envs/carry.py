@@ -21,8 +21,8 @@ class Carry(Component):
     `reminded`: share of tasks, easier ones to begin with, in which the question shows the key again.
     """
 
-    keys: int = Field(4, ge=2, le=10)
-    reminded: float = Field(0.0, ge=0, le=1)
+    keys: int = Field(default=4, ge=2, le=10)
+    reminded: float = Field(default=0.0, ge=0, le=1)
     players: ClassVar[int] = 1
     rules: ClassVar[str] = (
         "A key is shown once. Write down what you need to know: only your last words stay. Then name the key."

@@ -28,7 +28,7 @@ RULES: dict[str, Callable[[int, int, int], bool]] = {
 class Wason(Component):
     """One player, at most `tests` triples, then the name of a rule: 1 if it is the hidden one. The seed hides it."""
 
-    tests: int = Field(6, ge=1)
+    tests: int = Field(default=6, ge=1)
     players: ClassVar[int] = 1
     rules: ClassVar[str] = (
         "A rule for three numbers is hidden; 2 4 6 obeys it or not, as you will be told. Ask with three numbers, such as 1 2 3, or end "
