@@ -130,7 +130,7 @@ def fit_linear(parts: Sequence[Seen]) -> Floats:
         slope = LIGHT * weights
         for part, features in zip(parts, scaled, strict=True):
             scores = np.where(part.real, features @ weights, -1e9).astype(np.float32)
-            slope = slope + np.einsum("qt,qtf->f", listwise(scores, part.gold), features) / len(parts) * 4
+            slope = slope + np.einsum("qt,qtf->f", listwise(scores, part.gold), features)
         return slope
 
     weights: Floats = descend(np.zeros(len(rank.NAMES), np.float32), gradient, 300, 0.05) / scale
