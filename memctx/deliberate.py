@@ -9,7 +9,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from memctx.decide import Decision, Priced, allowed, best_break, deep_enough
-from memctx.edits import Clear, Drop, Edit, Replace
+from memctx.edits import Clear, Drop, Edit, Offer, Replace
 from memctx.effects import Asks
 from memctx.errors import BudgetError, EffectError
 from memctx.fallback import last_resort
@@ -27,8 +27,9 @@ def deliberate(session: Session) -> Asks:
     """Ask who chooses the tools; then each strategy where the budget or the price calls for it."""
     for place, strategy in session.hooked["offers"]:
         yield from _propose(session, place, strategy, False)
-    session.stand()
-    session.accounts.fronted(session.front.tokens, session.front.kept())
+    if session.hooked["offers"]:
+        session.stand()  # where none was offered, all stand
+        session.accounts.fronted(session.front.tokens, session.front.kept())
     total = session.total()
     forced = total > session.limit
     always = session.pipeline.edit_when == "always"
@@ -147,8 +148,9 @@ def _accept(session: Session, by: str, chosen: list[Priced], serial: int, forced
     before = session.total()
     outlook = _outlook(session, before)
     session.plan = session.plan.accept((item.edit for item in chosen), serial)
-    session.stand()
-    session.accounts.fronted(session.front.tokens, session.front.kept())
+    if any(isinstance(item.edit, Offer) for item in chosen):
+        session.stand()
+        session.accounts.fronted(session.front.tokens, session.front.kept())
     session.accounts.written(session.renderer.update(session.plan, len(session.transcript.steps), False))
     after = session.total()
     cost_now = outlook.price.cost(after, session.accounts.prefix) - outlook.price.cost(before, outlook.prefix)

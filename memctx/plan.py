@@ -52,6 +52,8 @@ class Plan:
 
     def offer(self, position: Mapping[str, int]) -> Offer | None:
         """The offer in force where the messages of `position` are the history, each with the index of its step."""
+        if not self.offers:
+            return None
         holding = [offer for offer in self.offers if not offer.at or offer.at in position]
         return max(reversed(holding), key=lambda offer: position.get(offer.at, -1), default=None)
 
