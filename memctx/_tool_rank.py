@@ -140,15 +140,18 @@ class Ranker:
         (name met, text met, query met by the name, query met by the text), each by the rarity of the words. A softer match of
         words than BM25's: "film" meets "movie".
         """
-        met, covered = [], []
-        for lists in (self._name, self._text):
-            flat, starts = lists.of(likely)
-            alike = np.maximum(asked.words @ self._forms[flat].T, 0)
-            alike[np.array(asked.known)[:, None] == flat] = 1
-            rarity = self._postings.rarity[flat]
-            some = lists.sizes[likely] > 0
-            met.append(some * np.add.reduceat(rarity * alike.max(axis=0), starts) / np.add.reduceat(rarity, starts))
-            covered.append(some * (asked.rarity @ np.maximum.reduceat(alike, starts, axis=1) ** 2))
+        flats = [lists.of(likely) for lists in (self._name, self._text)]
+        there = np.zeros(len(self._forms), bool)  # a term of many tools is compared once
+        for flat, _ in flats:
+            there[flat] = True
+        terms, place = np.flatnonzero(there), np.cumsum(there) - 1
+        alike = np.maximum(asked.words @ self._forms[terms].T, 0)
+        alike[np.array(asked.known)[:, None] == terms] = 1
+        nearest, met, covered = alike.max(axis=0), [], []
+        for (flat, starts), lists in zip(flats, (self._name, self._text), strict=True):
+            at, rarity, some = place[flat], self._postings.rarity[flat], lists.sizes[likely] > 0
+            met.append(some * np.add.reduceat(rarity * nearest[at], starts) / np.add.reduceat(rarity, starts))
+            covered.append(some * (asked.rarity @ np.maximum.reduceat(alike[:, at], starts, axis=1) ** 2))
         return np.stack([*met, *covered])
 
 
