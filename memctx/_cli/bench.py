@@ -13,7 +13,9 @@ app = typer.Typer(help="Measure on public data; no model is called.", no_args_is
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 Methods = Annotated[str, typer.Option(help="Comma list of methods. [default: all that need nothing extra]")]
 Train = Annotated[Path, typer.Option(help="Folder to learn from, laid out as the public slice.")]
-Test = Annotated[Path, typer.Option(help="Folder to measure on; the same folder is split inside, by task.")]
+Test = Annotated[
+    Path, typer.Option(help="Folder to measure on; one given twice is split: a third of the tasks is tested.")
+]
 Embedder = Annotated[str, typer.Option(help="default, minilm, sentence-transformers:NAME, openai:MODEL.")]
 
 
@@ -40,17 +42,20 @@ def memory(
 @app.command()
 def tools(
     path: Annotated[Path, typer.Argument(help="Folder of tool catalogues with their queries.")],
-    methods: Methods = "",
+    methods: Annotated[
+        str,
+        typer.Option(help="Comma list; also memctx-minilm, and memctx-used, which learns from half of the queries."),
+    ] = "bm25,dense,fused,bigtool,memctx",
     k: Annotated[str, typer.Option(help="Comma list of how many tools are looked at.")] = "5,10",
-    embedder: Embedder = "default",
+    datasets: Annotated[str, typer.Option(help="Comma list.")] = "toolbench,livemcp,sealtools,metatool",
     json: Json = False,
 ) -> None:
-    """Recall of the tools a request needs, over public catalogues."""
+    """Recall of the tools that a request needs, over public catalogues."""
     from memctx._bench.tools import bench
     from memctx._cli import show
 
     with show.progress(quiet=json) as watch:
-        _print(bench(path, _names(methods), _counts(k), embedder, watch), json)
+        _print(bench(path, _names(methods), _counts(k), _names(datasets), watch), json)
 
 
 @app.command()
