@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from memctx._bench._tools_data import SETS, Query, ToolSet, load
 from memctx._tool_rank_read import Tool, read
 from memctx._tool_rank_words import kinds
 
-Floats = NDArray[np.float32]
+Floats = NDArray[Any]
 Flags = NDArray[np.bool_]
 
 FOLDS = 3
@@ -152,7 +153,7 @@ def fit(sets: Sequence[Fitting], rows: Sequence[NDArray[np.int64]]) -> rank.Weig
 def joined(parts: Sequence[Seen]) -> Seen:
     most = max(part.real.shape[1] for part in parts)
 
-    def wide(rows: NDArray[np.generic]) -> NDArray[np.generic]:
+    def wide(rows: NDArray[Any]) -> NDArray[Any]:
         return np.pad(rows, ((0, 0), (0, most - rows.shape[1]), *((0, 0),) * (rows.ndim - 2)))
 
     return Seen(

@@ -170,7 +170,7 @@ class _Servers:
         """(best, mean, size) of the server of each likely tool."""
         ordered, of = first[self._order], self._of[likely]
         best, total = np.maximum.reduceat(ordered, self._starts), np.add.reduceat(ordered, self._starts)
-        return np.stack([best[of], (total / self._sizes)[of], np.log(self._sizes[of])])
+        return np.stack([best[of], (total / self._sizes)[of], np.log(self._sizes[of])]).astype(np.float32)
 
 
 def _ranks(first: Floats, most: int, allowed: Flags | None, also: Flags | None) -> tuple[Floats, Places]:

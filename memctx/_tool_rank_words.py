@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,18 +138,18 @@ class Postings:
         found, times = np.unique(np.array(keys, np.int64), return_counts=True)
         return found, times.astype(np.float32)
 
-    def _bm25(self, keys: Places, times: NDArray[np.float64]) -> Floats:
+    def _bm25(self, keys: Places, times: NDArray[Any]) -> Floats:
         lengths = np.bincount(keys % self.count, times, minlength=self.count)
         pivot = K1 * (1 - B + B * lengths / max(lengths.mean(), 1.0))
-        weights: Floats = self.rarity[keys // self.count] * times * (K1 + 1) / (times + pivot[keys % self.count])
-        return weights
+        weights = self.rarity[keys // self.count] * times * (K1 + 1) / (times + pivot[keys % self.count])
+        ready: Floats = weights.astype(np.float32)
+        return ready
 
     def _share(self, keys: Places) -> Floats:
         """What each term of a tool is of them all."""
         rarity = self.rarity[keys // self.count]
         whole = np.bincount(keys % self.count, rarity, minlength=self.count)
-        share: Floats = rarity / whole[keys % self.count]
-        return share
+        return (rarity / whole[keys % self.count]).astype(np.float32)
 
 
 class Lists:
