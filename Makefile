@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TORCH ?= torch==2.13.0
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test
@@ -25,7 +26,9 @@ $(VENV)/demo.stamp: pyproject.toml | $(BIN)/python
 	$(PIP) --editable ".[langgraph]"
 	touch $@
 
+# torch first and by itself: another build of it is chosen by `make test TORCH="torch --index-url ..."`.
 $(VENV)/test.stamp: pyproject.toml | $(BIN)/python
+	$(PIP) $(TORCH)
 	$(PIP) --editable ".[dev]"
 	touch $(VENV)/demo.stamp $@
 
