@@ -11,6 +11,7 @@
     ├── EmbeddingError(ValueError)           vectors of the wrong count, width or type, or not finite; nothing was stored
     ├── ConflictError(RuntimeError)          someone else wrote first; carries the version expected and the one found
     ├── StoreError(RuntimeError)             a store that is closed, damaged, too new, busy, or crossed a fork
+    ├── TrainingError(ValueError)            a batch that cannot be learned from, or a loss that is not finite; no weight changed
     ├── EffectError(RuntimeError)            an effect (model, embedder, memory) failed; the plan did not change
     └── MissingDependency(ImportError)       an optional package is absent; names the extra to install
 
@@ -106,6 +107,13 @@ class StoreError(MemctxError, RuntimeError):
     """A store that cannot serve: `store_closed`, `store_corrupt`, `store_busy`, `schema_too_new`, `forked_store`."""
 
     def __init__(self, message: str, *, code: str, **details: Any) -> None:
+        super().__init__(message, code=code, **details)
+
+
+class TrainingError(MemctxError, ValueError):
+    """Training cannot go on: nothing to learn from, or numbers that are not finite. The weights are as before the step."""
+
+    def __init__(self, message: str, *, code: str = "training_failed", **details: Any) -> None:
         super().__init__(message, code=code, **details)
 
 

@@ -194,8 +194,7 @@ def test_summed_segment_gradients_are_the_gradient_of_the_whole_objective() -> N
             logp = logprobs(model(ids), ids)[0, len(segment.prompt) :]
             whole = whole - values[index] * logp[turn.span[0] : turn.span[1]].sum()
             index += 1
-    rows = len(batch.rows.ids)
-    parts = _loss(model, rollouts, spec) * rows
+    parts = _loss(model, rollouts, spec) * len(rollouts)
     wanted, found = (torch.autograd.grad(x, list(model.parameters())) for x in (whole, parts))
     for a, b in zip(wanted, found, strict=True):
         assert float((a - b).norm() / a.norm()) < 1e-6

@@ -1,7 +1,8 @@
 """A batch: rollouts flattened to index arrays and (B, L) tensors, which is all that advantages and losses look at.
 
 R rollouts, T turns, B rows (a row is a segment), L tokens, prompts included. Statistics are always taken over the tables of
-turns and rollouts, never over rows: a rollout counts once, however many segments it was cut into.
+turns and rollouts, never over rows: a rollout counts once, however many segments it was cut into. All of it stays on the CPU:
+only ids go to where the model runs, and log-probs come back.
 """
 
 from __future__ import annotations
@@ -91,10 +92,6 @@ class Rows:
         width = int(kept["attend"].sum(1).max()) if len(index) else 0
         wide = ("ids", "attend", "turn", "roles", "sampler", "old")
         return Rows(**{name: kept[name][:, :width] if name in wide else kept[name] for name in kept})
-
-    def to(self, device: str | torch.device) -> Rows:
-        """On another device."""
-        return Rows(**{name: getattr(self, name).to(device) for name in self.__slots__})
 
 
 @dataclass(frozen=True, slots=True)

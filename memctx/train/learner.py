@@ -7,6 +7,7 @@ parts add up to the same gradient whatever their size.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memctx.errors import ConfigError
+from memctx.errors import ConfigError, TrainingError
 from memctx.train.advantages import advantages, by_role
 from memctx.train.algorithm import Algorithm, PairLoss, WeightedNLL
 from memctx.train.batch import Batch, Rows, collate
-from memctx.train.losses import PolicyLoss, entropies, logprobs, mdpo, mkto, refuel, span_sums, spread, weighted_nll
+from memctx.train.losses import PolicyLoss, entropies, logprobs, spread
 from memctx.train.models import Causal
+from memctx.train.pairs import whole_loss
 from memctx.train.rollouts import Rollout
-from memctx.train.sampling import total
 from memctx.train.values import HEADS, Estimate, ValueModel, estimate
 
 Facts = dict[str, float]
@@ -39,7 +40,10 @@ class Ready:
 
 
 class Learner:
-    """`lr`, `critic_lr`: of AdamW. `norm`: gradients are cut to it. `tokens`: the most worked off at once."""
+    """`lr`, `critic_lr`: of AdamW. `norm`: gradients are cut to it. `tokens`: the most worked off at once.
+
+    Its methods raise `TrainingError` where nothing can be learned or a number is not finite, before any weight changes.
+    """
 
     def __init__(
         self,
@@ -54,16 +58,19 @@ class Learner:
     ) -> None:
         self.policy, self.algorithm = policy, algorithm
         self.norm, self.tokens, self.polyak = norm, tokens, polyak
-        self.steps = 0
+        self.steps = 0  # of the optimiser
+        self.rounds = 0  # batches of rollouts seen
         self.lr = lr
         self.optimizer = torch.optim.AdamW(list(policy.parameters()), lr=lr, weight_decay=0.0)
         self.smooth = algorithm.smooth() if algorithm.smooth else None
         wants_reference = algorithm.kl is not None or isinstance(algorithm.loss, PairLoss)
         self.reference = self._copy() if wants_reference else None
         self.critic: ValueModel | None = None
+        self.slow: ValueModel | None = None  # follows the critic; ArCHer's targets come from it
         if algorithm.critic is not None:
-            self.critic = ValueModel(policy, HEADS[algorithm.critic.level])
-            self.slow = copy.deepcopy(self.critic)
+            ahead = 2 if algorithm.critic.level == "utterance_q" else 0  # Q is of what was done, V of where one stands
+            self.critic = ValueModel(policy, HEADS[algorithm.critic.level], after=ahead)
+            self.slow = copy.deepcopy(self.critic) if ahead else None
             self.critic_optimizer = torch.optim.AdamW(
                 self.critic.parameters(), lr=critic_lr or 10 * lr, weight_decay=0.0
             )
@@ -71,21 +78,33 @@ class Learner:
     # -- before the updates ------------------------------------------------------------------------------------------
 
     def ready(self, rollouts: Sequence[Rollout]) -> Ready:
-        """Shaped, filtered, collated; old log-probs as the trainer sees them, so that replayed rollouts start at ratio 1."""
+        """Shaped, filtered, collated; old log-probs as the trainer sees them, so that replayed rollouts start at ratio 1.
+
+        Rewards are written into copies: the same rollouts can come again.
+        """
+        self.rounds += 1
+        kept = [each.copy() for each in rollouts]
         for shaper in self.algorithm.shapers:
-            shaper(rollouts)
-        kept = list(rollouts)
+            shaper(kept)
         for choose in self.algorithm.filters:
             kept = choose(kept)
         batch = collate(kept, train_modules=self.algorithm.train_modules, pad=self.policy.pad)
-        batch = replace(batch, rows=batch.rows.to(self.policy.device))
+        check(batch, self.algorithm)
         batch = batch.with_old(self.logp(batch.rows))
         reference = self.logp(batch.rows, self.reference) if self.reference is not None else None
         ready = Ready(batch, torch.zeros_like(batch.rows.old), reference, None, kept)
         if self.critic is not None:
-            return self.revalued(ready)
-        by_turn = advantages(batch.table, self.algorithm.terms, self.algorithm.post)
-        return replace(ready, advantage=spread(batch.rows, by_turn, by_role(batch.table, self.algorithm.terms)))
+            ready = self.revalued(ready)
+        elif isinstance(self.algorithm.loss, PolicyLoss):
+            by_turn = advantages(batch.table, self.algorithm.terms, self.algorithm.post)
+            advantage = spread(batch.rows, by_turn, by_role(batch.table, self.algorithm.terms))
+            ready = replace(ready, advantage=advantage)
+        spec = self.algorithm.loss
+        if isinstance(spec, PolicyLoss) and not spec.weights(batch, ready.advantage).any():
+            cut = int(batch.table.truncated.sum())
+            text = f"all tokens of the batch are masked ({cut} of {len(kept)} rollouts were cut off): allow more turns"
+            raise TrainingError(f"{text}, or sample more rollouts", field="loss")
+        return ready
 
     @torch.no_grad()
     def revalued(self, ready: Ready) -> Ready:
@@ -94,9 +113,8 @@ class Learner:
         if self.critic is None or settings is None:
             raise ConfigError("this algorithm has no critic", field="critic")
         rows = ready.batch.rows
-        values, slow = (
-            _padded([model(part) for part in self._parts(rows)], rows) for model in (self.critic, self.slow)
-        )
+        values = _padded([self.critic(part) for part in self._parts(rows)], rows)
+        slow = None if self.slow is None else _padded([self.slow(part) for part in self._parts(rows)], rows)
         found = estimate(ready.batch, values, settings, slow)
         return replace(ready, advantage=found.advantage, critic=found)
 
@@ -104,7 +122,7 @@ class Learner:
     def logp(self, rows: Rows, policy: Causal | None = None) -> Tensor:
         """(B, L), without a gradient."""
         model = policy or self.policy
-        parts = [logprobs(model.logits(part.ids, part.attend), part.ids) for part in self._parts(rows)]
+        parts = [logprobs(model.logits(part.ids, part.attend), part.ids).cpu() for part in self._parts(rows)]
         return _padded(parts, rows)
 
     # -- updates -----------------------------------------------------------------------------------------------------
@@ -112,14 +130,18 @@ class Learner:
     def update(self, ready: Ready, members: Tensor | None) -> Facts:
         """One optimiser step on the rollouts numbered `members`; None: on all."""
         rows = ready.batch.rows
-        index = torch.arange(len(rows.ids)) if members is None else torch.isin(rows.rollout, members).nonzero()[:, 0]
+        wanted = rows.mask.any(1) if members is None else rows.mask.any(1) & torch.isin(rows.rollout, members)
         self.optimizer.zero_grad()
         if isinstance(self.algorithm.loss, PolicyLoss):
-            facts = self._policy_gradient(ready, index, self.algorithm.loss)
+            facts = self._policy_gradient(ready, wanted.nonzero()[:, 0], self.algorithm.loss)
         else:
             facts = self._whole(ready, self.algorithm.loss)
         parameters = list(self.policy.parameters())
         facts["grad_norm"] = float(torch.nn.utils.clip_grad_norm_(parameters, self.norm))
+        if not (math.isfinite(facts["loss"]) and math.isfinite(facts["grad_norm"])):
+            self.optimizer.zero_grad()
+            text = f"update {self.steps}: loss {facts['loss']}, gradient norm {facts['grad_norm']}; the weights are unchanged"
+            raise TrainingError(f"{text}. A lower lr or float32 weights may help", field="loss")
         self.optimizer.step()
         if ready.critic is not None and self.algorithm.critic and self.algorithm.critic.level != "utterance_q":
             facts |= self.fit_critic(ready)
@@ -139,11 +161,14 @@ class Learner:
             value = settings.coef * torch.where(found.at[index][:, :width], gap.pow(2), 0.0).sum() / count
             value.backward()  # type: ignore[no-untyped-call]  # torch
             loss += float(value.detach())
+        if not math.isfinite(loss):
+            raise TrainingError(f"the critic's loss is {loss}: look at the rewards, or lower critic_lr", field="critic")
         torch.nn.utils.clip_grad_norm_(self.critic.parameters(), self.norm)
         self.critic_optimizer.step()
-        with torch.no_grad():
-            for old, new in zip(self.slow.parameters(), self.critic.parameters(), strict=True):
-                old.lerp_(new, self.polyak)
+        if self.slow is not None:
+            with torch.no_grad():
+                for old, new in zip(self.slow.parameters(), self.critic.parameters(), strict=True):
+                    old.lerp_(new, self.polyak)
         return {"value_loss": loss}
 
     def pace(self, share: float) -> None:
@@ -163,54 +188,63 @@ class Learner:
         width = chosen.rows.ids.shape[1]
         advantage = ready.advantage[index][:, :width].to(chosen.rows.old.dtype)
         weight = spec.weights(chosen, advantage)
-        bias = [torch.zeros_like(each) for each in self.policy.parameters()] if spec.clip_bias else []
+        parameters = list(self.policy.parameters())
+        bias = [torch.zeros_like(each) for each in parameters] if spec.clip_bias else []
         facts: Facts = {"loss": 0.0, "clipped": 0.0, "entropy": 0.0}
+        seen: list[tuple[Tensor, Rows]] = []
         for at, part in self._split(chosen.rows):
             cut = part.ids.shape[1]
-            logits = self.policy.logits(part.ids, part.attend)
-            logp, entropy = logprobs(logits, part.ids), entropies(logits)
+            logp, entropy = self._scores(part)
             share = weight[at][:, :cut]
             loss = spec.of(logp, Batch(chosen.table, part), advantage[at][:, :cut], share)
             value = loss.value + self._extras(logp, entropy, ready, index[at], part, share, chosen)
-            if bias:
-                found = torch.autograd.grad(loss.cut, list(self.policy.parameters()), retain_graph=True)
-                bias = [held + each for held, each in zip(bias, found, strict=True)]
+            if bias and loss.facts["clipped"]:
+                found = torch.autograd.grad(loss.cut, parameters, retain_graph=True, allow_unused=True)
+                bias = [held if each is None else held + each for held, each in zip(bias, found, strict=True)]
             value.backward()  # type: ignore[no-untyped-call]  # torch
+            seen.append((entropy.detach(), part))
             facts["loss"] += float(value.detach())
             facts["clipped"] += loss.facts["clipped"] * float(part.mask.sum() / chosen.rows.mask.sum())
             facts["entropy"] += float((share * entropy.detach()).sum())
         if bias:
-            facts["bias"] = float(torch.sqrt(sum((each.double().pow(2).sum() for each in bias), torch.zeros(()))))
-            for each in self.policy.parameters():
+            facts["bias"] = math.sqrt(sum(float(each.double().pow(2).sum()) for each in bias))
+            for each in parameters:
                 if each.grad is not None:
                     each.grad /= max(facts["bias"], 1.0)
+        if self.smooth is not None:  # all parts at once, after the last: how a batch was cut does not matter
+            for entropy, part in seen:
+                self.smooth.note(entropy, part, chosen.table)
         return facts
+
+    def _scores(self, part: Rows) -> tuple[Tensor, Tensor]:
+        """(B, L) log-probs and entropies; the latter without a gradient where nobody asks for one: it needs much memory."""
+        logits = self.policy.logits(part.ids, part.attend)
+        with torch.set_grad_enabled(self.algorithm.entropy is not None or self.smooth is not None):
+            entropy = entropies(logits).cpu()
+        return logprobs(logits, part.ids).cpu(), entropy
 
     def _extras(
         self, logp: Tensor, entropy: Tensor, ready: Ready, index: Tensor, part: Rows, weight: Tensor, batch: Batch
     ) -> Tensor:
-        algorithm, found = self.algorithm, torch.zeros((), device=logp.device)
+        algorithm, found = self.algorithm, torch.zeros(())
         if algorithm.kl is not None and ready.reference is not None:
             found = found + algorithm.kl.of(logp, ready.reference[index][:, : logp.shape[1]], weight)
         if algorithm.entropy is not None:
             found = found + algorithm.entropy.of(entropy, weight)
         if self.smooth is not None:
             found = found + self.smooth.of(entropy, part, batch.table, weight)
-            self.smooth.note(entropy, part, batch.table)
         return found
 
     def _whole(self, ready: Ready, spec: PairLoss | WeightedNLL) -> Facts:
-        """Losses over pairs and last turns need all rows of a rollout at once."""
-        rows, table = ready.batch.rows, ready.batch.table
-        logp = logprobs(self.policy.logits(rows.ids, rows.attend), rows.ids)
-        reward = torch.tensor([total(each) for each in ready.rollouts], dtype=logp.dtype)
-        if isinstance(spec, WeightedNLL):
-            sums, count = (span_sums(x, rows, table, "last_turn") for x in (logp, torch.ones_like(logp)))
-            value = weighted_nll(sums, count, reward, spec.temperature)
-        else:
-            shift = logp - (ready.reference if ready.reference is not None else rows.old)
-            value = _paired(spec, shift, rows, ready, reward)
-        value.backward()  # type: ignore[no-untyped-call]  # torch
+        """The loss on all log-probs first, then its gradient at each of them, part by part, through the policy."""
+        rows = ready.batch.rows
+        logp = self.logp(rows).requires_grad_()
+        before = ready.reference if ready.reference is not None else rows.old
+        value = whole_loss(spec, logp, before, ready.batch, ready.rollouts)
+        (slope,) = torch.autograd.grad(value, logp)
+        for at, part in self._split(rows):
+            found = logprobs(self.policy.logits(part.ids, part.attend), part.ids).cpu()
+            torch.autograd.backward(found, slope[at][:, : part.ids.shape[1]])
         return {"loss": float(value.detach())}
 
     def _split(self, rows: Rows) -> Iterator[tuple[Tensor, Rows]]:
@@ -246,30 +280,19 @@ def _padded(parts: Sequence[Tensor], rows: Rows) -> Tensor:
     return torch.cat(wide)
 
 
-def _paired(spec: PairLoss, shift: Tensor, rows: Rows, ready: Ready, reward: Tensor) -> Tensor:
-    """The pairs: the two of a `meta["pair"]` for REFUEL; a task's best and worst for M-DPO; above and below its mean for M-KTO."""
-    table = ready.batch.table
-    if spec.kind == "refuel":
-        turns = span_sums(shift, rows, table, "turn")
-        where = {(r, int(table.t[i])): i for i, r in enumerate(table.rollout.tolist())}
-        pairs: dict[tuple[str, int], list[int]] = {}
-        for number, each in enumerate(ready.rollouts):
-            pairs.setdefault((each.group, each.meta["pair"]), []).append(number)
-        a, b = zip(*(pair for pair in pairs.values() if len(pair) == 2), strict=True)
-        at = [[where[n, ready.rollouts[n].meta["from"]] for n in side] for side in (a, b)]
-        gap = reward[list(a)] - reward[list(b)]
-        zero = torch.zeros_like(gap)
-        left, right = (turns[torch.tensor(side)] for side in at)
-        both, own = torch.cat([left, right]), torch.arange(len(gap))
-        return refuel(both, torch.cat([gap, zero]), own, own + len(gap), spec.eta)
-    whole = span_sums(shift, rows, table, "rollout")
-    groups = [table.group == number for number in range(int(table.group.max()) + 1)]
-    if spec.kind == "mkto":
-        means = torch.stack([reward[group].mean() for group in groups])
-        return mkto(whole, reward > means[table.group], spec.eta)
-    spread_ = [group for group in groups if float(reward[group].max()) > float(reward[group].min())]
-    if not spread_:
-        return (whole * 0).sum()
-    best = [int(group.nonzero()[reward[group].argmax(), 0]) for group in spread_]
-    worst = [int(group.nonzero()[reward[group].argmin(), 0]) for group in spread_]
-    return mdpo(whole, torch.tensor(best), torch.tensor(worst), spec.eta)
+def check(batch: Batch, algorithm: Algorithm) -> None:
+    """Raises `TrainingError` where nothing in the batch can teach this algorithm anything."""
+    table = batch.table
+    if not batch.rows.mask.any():
+        only = "" if algorithm.train_modules is None else f"; only {sorted(algorithm.train_modules)} learn"
+        raise TrainingError(f"no token can be trained: the turns are of {list(table.modules)}{only}", field="rollouts")
+    for name, values in [*table.reward.items(), *table.outcome.items()]:
+        if not values.isfinite().all():
+            raise TrainingError(f"reward {name!r} is not finite: {values.tolist()[:8]}", field=name)
+    alone = len(torch.unique(table.group)) == table.rollouts
+    compares = all(
+        each.horizon == "episode" and each.group == "prompt" and each.baseline != "none" and each.singleton == "zero"
+        for each in algorithm.terms
+    )
+    if alone and compares and algorithm.critic is None and isinstance(algorithm.loss, PolicyLoss):
+        raise TrainingError("each group holds one rollout, so there is nothing to compare: sample two or more a task")

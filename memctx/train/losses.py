@@ -18,7 +18,7 @@ from memctx.errors import ConfigError
 from memctx.train.batch import Batch, Rows, Table
 from memctx.train.rollouts import Role
 
-Aggregation = Literal["token", "turn", "segment", "rollout", "sum"]
+Aggregation = Literal["token", "turn", "segment", "rollout", "response", "sum"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,9 @@ class PolicyLoss:
 
     `ratio`: pooled over a token, a turn or a segment. `clip`: (below, above) 1. `dual`: the most a ratio may count for where
     the advantage is negative. `surrogate`: "clip"; "cispo", -sg(clipped ratio) * A * log pi; "reinforce", -A * log pi.
-    `agg`: mean over tokens; over turns, segments or rollouts of the means inside (rollout: of its turns' means); or "sum", a
-    segment's sum over `length`. `overlong`: truncated rollouts teach nothing (SUPO). `protect`: tokens of these roles are
+    `agg`: mean over tokens; over turns or segments of the means inside; over rollouts of the means of their turns' means
+    ("rollout") or of all their tokens ("response"); or "sum", over rollouts of their sums over `length`.
+    `overlong`: truncated rollouts teach nothing (SUPO). `protect`: tokens of these roles are
     never pushed down (DialTree). `truncate`: weigh by min(pi_trainer / pi_sampler, this). `clip_bias`: divide the gradient by
     the norm of what clipping took out of it (S-PPO), where that is above 1.
     """
@@ -192,7 +193,10 @@ def _weights(rows: Rows, table: Table, agg: Aggregation, length: float, keep: Te
     if agg == "token":
         return kept / kept.sum().clamp_min(1)
     if agg == "sum":
-        return kept / (length * max(1, len(kept)))
+        return kept / (length * max(1, len(torch.unique(rows.rollout))))
+    if agg == "response":
+        size = kept.new_zeros(table.rollouts).index_add(0, rows.rollout, kept.sum(1))
+        return kept / size.clamp_min(1)[rows.rollout][:, None] / (size > 0).sum().clamp_min(1)
     if agg == "segment":
         count = kept.sum(1, keepdim=True)
         return kept / count.clamp_min(1) / (count > 0).sum().clamp_min(1)
@@ -202,7 +206,7 @@ def _weights(rows: Rows, table: Table, agg: Aggregation, length: float, keep: Te
     if agg == "turn":
         return mean / (tokens > 0).sum().clamp_min(1)
     if agg != "rollout":
-        raise ConfigError(f"agg = {agg!r}: use token, turn, segment, rollout or sum", field="agg")
+        raise ConfigError(f"agg = {agg!r}: use token, turn, segment, rollout, response or sum", field="agg")
     turns = kept.new_zeros(table.rollouts).index_add(0, table.rollout, (tokens > 0).to(dtype))
     return mean / turns.clamp_min(1)[table.rollout][at] / (turns > 0).sum().clamp_min(1)
 
@@ -215,12 +219,12 @@ def logprobs(logits: Tensor, ids: Tensor, temperature: float = 1.0) -> Tensor:
     """(B, L) log-prob of each token given those before it, from (B, L, V) logits; 0 for the first."""
     wide = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))
     scores = torch.log_softmax(wide / temperature, -1)
-    picked = scores.gather(-1, ids[:, 1:, None]).squeeze(-1)
+    picked = scores.gather(-1, ids[:, 1:, None].to(scores.device)).squeeze(-1)
     return torch.cat([torch.zeros_like(picked[:, :1]), picked], dim=1)
 
 
 def entropies(logits: Tensor) -> Tensor:
     """(B, L) entropy of what each token was drawn from; 0 for the first."""
-    scores = torch.log_softmax(logits[:, :-1], -1)
+    scores = torch.log_softmax(logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32)), -1)
     found = -(scores.exp() * scores).sum(-1)
     return torch.cat([torch.zeros_like(found[:, :1]), found], dim=1)

@@ -46,13 +46,16 @@ class Policy(Protocol):
 
 
 class Causal:
-    """A causal LM of `transformers`. `pad`: the id that fills up; `device`: where it runs."""
+    """A causal LM of `transformers`. `pad`: the id that fills up; `device`: where it runs.
+
+    Dropout stays off: a policy is trained on the probabilities it acted with.
+    """
 
     def __init__(self, model: Any, pad: int, *, temperature: float = 1.0, device: str = "cpu") -> None:
         if temperature <= 0:
             text = f"temperature = {temperature}: at 0 all rollouts of a group are equal and teach nothing; use 1.0"
             raise ConfigError(text, field="temperature")
-        self.model = model.to(device)
+        self.model = model.to(device).eval()
         self.pad = pad
         self.temperature = temperature
         self.device = device
@@ -61,6 +64,7 @@ class Causal:
         return (each for each in self.model.parameters() if each.requires_grad)
 
     def logits(self, ids: Tensor, attend: Tensor) -> Tensor:
+        ids, attend = ids.to(self.device), attend.to(self.device)
         place = (attend.cumsum(1) - 1).clamp_min(0)
         found: Tensor = self.model(input_ids=ids, attention_mask=attend, position_ids=place).logits
         return found / self.temperature
@@ -79,8 +83,7 @@ class Causal:
         draws = [torch.Generator().manual_seed(seed) for seed in seeds]
         found = [Sampled([], [], []) for _ in prompts]
         open_rows = list(range(len(prompts)))
-        was_training, cache = self.model.training, None
-        self.model.eval()
+        cache = None
         for _ in range(tokens):
             place = (attend.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :]
             out = self.model(
@@ -98,7 +101,6 @@ class Causal:
                 break
             ids = torch.tensor(picked, device=self.device)[:, None]
             attend = torch.cat([attend, torch.ones_like(ids)], dim=1)
-        self.model.train(was_training)
         return found
 
     def save(self, folder: Path) -> None:

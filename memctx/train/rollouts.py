@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntFlag
 from typing import Any, Literal
 
@@ -107,6 +107,11 @@ class Rollout:
     messages: list[dict[str, Any]] = field(default_factory=list)
     meta: dict[str, Any] = field(default_factory=dict)
 
+    def copy(self) -> Rollout:
+        """One whose rewards can be written without touching this one's. The tokens, which nobody changes, are shared."""
+        turns = [replace(turn, reward=dict(turn.reward), probe=dict(turn.probe)) for turn in self.turns]
+        return replace(self, outcome=dict(self.outcome), turns=turns, meta=dict(self.meta))
+
     def check(self) -> None:
         """Raises `ConfigError` where a turn names tokens that its segment has not, or did not sample."""
         for turn in self.turns:
@@ -174,6 +179,7 @@ class Recorder:
         other = Recorder(id, self.rollout.group, self.version, fresh=self.fresh)
         other.rollout.source = "branch"
         other.rollout.turns = copy.deepcopy(self.rollout.turns)
+        other.rollout.meta = copy.deepcopy(self.rollout.meta)
         other.rollout.segments = list(self.rollout.segments)
         other._held, other._prompt = list(self._held), self._prompt
         other._roles, other._logp = list(self._roles), list(self._logp)

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import torch
 
 from memctx.train.advantages import advantages, times
-from memctx.train.batch import Batch
 from memctx.train.losses import span_sums, spread
 
 if TYPE_CHECKING:
-    from memctx.train.learner import Facts, Learner
+    from memctx.train.learner import Facts, Learner, Ready
     from memctx.train.rollouts import Rollout
 
 
@@ -36,7 +35,7 @@ class Joint:
         ready = learner.ready(rollouts)
         facts: Facts = {}
         for epoch in range(self.epochs):
-            order = list(range(len(rollouts)))
+            order = list(range(len(ready.rollouts)))  # filters may have dropped some
             Random(f"{learner.steps} {epoch}").shuffle(order)
             for part in range(min(self.minibatches, len(order))):
                 facts = learner.update(ready, torch.tensor(order[part :: self.minibatches]))
@@ -58,14 +57,16 @@ class ByTurn:
         ready = learner.ready(rollouts)
         table = ready.batch.table
         factor = torch.ones(table.rollouts, dtype=torch.float64)
-        numbers = range(int(table.t.max()) + 1)
+        trained = ready.batch.rows.turn[ready.batch.rows.mask]
+        numbers = torch.unique(table.t[trained]).tolist()
         facts: Facts = {}
         for t in reversed(numbers) if self.order == "reverse" else numbers:
-            batch = _only(ready.batch, t)
+            part = _only(ready, t)
+            batch = part.batch
             old = learner.logp(batch.rows)
             by_turn = advantages(table, learner.algorithm.terms, (*learner.algorithm.post, times(factor)))
             advantage = spread(batch.rows, by_turn)
-            facts = learner.update(replace(ready, batch=batch.with_old(old), advantage=advantage), None)
+            facts = learner.update(replace(part, batch=batch.with_old(old), advantage=advantage), None)
             gap = (learner.logp(batch.rows) - old).clamp(-10, 10).double()
             change = span_sums(gap, batch.rows, table, "rollout")
             count = span_sums(torch.ones_like(gap), batch.rows, table, "rollout").clamp_min(1)
@@ -74,16 +75,19 @@ class ByTurn:
         return facts
 
 
-def _only(batch: Batch, t: int) -> Batch:
-    """The same with nothing trained but the turns of number `t`."""
-    turn = batch.rows.turn
-    mine = (turn >= 0) & (batch.table.t[turn.clamp_min(0)] == t)
-    return replace(batch, rows=replace(batch.rows, turn=torch.where(mine, turn, -1)))
+def _only(ready: Ready, t: int) -> Ready:
+    """The rows in which a turn of number `t` is trained, and nothing trained but that."""
+    rows, table = ready.batch.rows, ready.batch.table
+    mine = rows.mask & (table.t[rows.turn.clamp_min(0)] == t)
+    index = mine.any(1).nonzero()[:, 0]
+    taken = replace(rows, turn=torch.where(mine, rows.turn, -1)).take(index)
+    reference = None if ready.reference is None else ready.reference[index][:, : taken.ids.shape[1]]
+    return replace(ready, batch=replace(ready.batch, rows=taken), reference=reference)
 
 
 @dataclass(frozen=True, slots=True)
 class CriticThenActor:
-    """ArCHer (2402.19446): `critic_epochs` on the critic, then `actor_epochs` on the policy, not before step `warmup`."""
+    """ArCHer (2402.19446): `critic_epochs` on the critic, then `actor_epochs` on the policy, not in the first `warmup` batches."""
 
     warmup: int = 20
     critic_epochs: int = 50
@@ -95,7 +99,7 @@ class CriticThenActor:
         for _ in range(self.critic_epochs):
             facts = learner.fit_critic(ready)
             ready = learner.revalued(ready)
-        for _ in range(self.actor_epochs if learner.steps >= self.warmup else 0):
+        for _ in range(self.actor_epochs if learner.rounds > self.warmup else 0):
             facts |= learner.update(ready, None)
         return facts
 
