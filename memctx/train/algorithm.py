@@ -21,7 +21,7 @@ from memctx.train.shapers import Shaper
 class Critic:
     """Values are learned, and advantages come from them. `lam_high`, `gamma_high`: of the upper level, where there are two.
 
-    `level`: "token", "turn" (a turn's value is read at its last token), "bilevel", "hierarchical" (HiPER's three heads), or
+    `level`: "token", "turn" (a turn's value is read before its first token), "bilevel", "hierarchical" (HiPER's three heads), or
     "utterance_q" (ArCHer's double Q and V). `coef`: weight of the value loss; `normed`: advantages are whitened.
     """
 

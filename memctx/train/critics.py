@@ -119,7 +119,7 @@ def bilevel_gae(
 
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
-    """HiPER's three advantages, (T,) each, and the returns its three heads are fitted to. `high` is 0 but at boundaries."""
+    """HiPER's three advantages, (T,) each, and the returns its three heads are fitted to. `high` is 0 but at `boundary`."""
 
     low: Tensor
     high: Tensor
@@ -127,6 +127,7 @@ class Hierarchy:
     low_returns: Tensor
     high_returns: Tensor
     term_returns: Tensor
+    boundary: Tensor
 
 
 def hierarchical(  # noqa: PLR0913 - three heads and their discounts
@@ -140,27 +141,31 @@ def hierarchical(  # noqa: PLR0913 - three heads and their discounts
     gamma: float = 1.0,
     lam_turn: float = 1.0,
     lam_segment: float = 0.95,
-    final: Tensor | None = None,
+    bootstrap: Tensor | None = None,
 ) -> Hierarchy:
     """HiPER (2602.16165): GAE within each subgoal, over subgoals, and for the choice to switch.
 
     `boundary` (T,) is true where a subgoal begins: the first turn of a rollout and each SWITCH. `low`, `high`, `term` (T,):
-    the heads' values; `final` (R,): the value after a truncated rollout. Inside a subgoal a turn looks to the next turn's
-    low value; its last turn to the next subgoal's high value, which is not trained through.
+    the heads' values. Inside a subgoal a turn looks to the next turn's low value; its last turn to the next subgoal's high
+    value, which is not trained through. After the end comes 0, or, for rollouts (R,) to `bootstrap`, since they were cut off,
+    the last turn's own low value and, for the levels above, the last subgoal's own high value.
     """
     grid = _grid(table)
     starts = grid.read(boundary.to(torch.bool)) & grid.mask
     starts[:, 0] = grid.mask[:, 0]
     reward, v_low, v_high, v_term = (grid.read(x.to(torch.float64)) for x in (signal, low, high.detach(), term))
-    ending = final.to(torch.float64) if final is not None else torch.zeros(table.rollouts, dtype=torch.float64)
+    cut = bootstrap if bootstrap is not None else torch.zeros(table.rollouts, dtype=torch.bool)
     found = [torch.zeros_like(v_low) for _ in range(3)]
     for number in range(table.rollouts):
         length = int(grid.mask[number].sum())
         edges = [*starts[number, :length].nonzero().flatten().tolist(), length]
         carried = torch.zeros((), dtype=torch.float64)
         for begin, end in reversed(list(itertools.pairwise(edges))):
-            beyond = v_high[number, end] if end < length else ending[number]
-            after = torch.cat([v_low[number, begin + 1 : end], beyond[None]])
+            if end < length:
+                beyond = under = v_high[number, end]
+            else:
+                beyond, under = v_high[number, begin] * cut[number], v_low[number, end - 1] * cut[number]
+            after = torch.cat([v_low[number, begin + 1 : end], under[None]])
             inside = slice(begin, end)
             delta = reward[number, inside] + gamma * after - v_low[number, inside]
             found[0][number, inside] = discounted(delta, gamma * lam_turn)
@@ -170,8 +175,8 @@ def hierarchical(  # noqa: PLR0913 - three heads and their discounts
             found[1][number, begin] = carried
             found[2][number, inside] = togo - v_term[number, inside]
     a_low, a_high, a_term = (grid.write(x, signal.to(torch.float64)) for x in found)
-    at = grid.write(starts.to(torch.float64), signal.to(torch.float64))
-    return Hierarchy(a_low, a_high, a_term, a_low + low, (a_high + high.detach()) * at, a_term + term)
+    at = grid.write(starts.to(torch.float64), signal.to(torch.float64)) > 0
+    return Hierarchy(a_low, a_high, a_term, a_low + low, (a_high + high.detach()) * at, a_term + term, at)
 
 
 def at_turns(rows: Rows, values: Tensor, turns: int, which: Literal["first", "last"] = "last") -> Tensor:

@@ -25,6 +25,7 @@ from memctx.train.losses import spread
 from memctx.train.models import Causal
 from memctx.train.rollouts import Role
 
+ROLES = Role.ACTION | Role.SUBGOAL | Role.SWITCH
 HEADS = {"token": 1, "turn": 1, "bilevel": 1, "hierarchical": 3, "utterance_q": 4}
 
 
@@ -38,12 +39,17 @@ class Estimate:
 
 
 class ValueModel(nn.Module):
-    """A copy of a policy's transformer with `heads` scalar outputs. (B, L) ids -> (B, L, heads): of the state before each token."""
+    """A copy of a policy's transformer with `heads` scalar outputs; (B, L) ids -> (B, L, heads), float32 on the CPU.
 
-    def __init__(self, policy: Causal, heads: int = 1) -> None:
+    The first `after` heads tell of the state with each token, such as Q; the others of the state before it.
+    """
+
+    def __init__(self, policy: Causal, heads: int = 1, after: int = 0) -> None:
         super().__init__()
-        self.body: Any = copy.deepcopy(policy.model.base_model)
-        self.head = nn.Linear(policy.model.config.hidden_size, heads)
+        whole = policy.model.get_base_model() if hasattr(policy.model, "get_base_model") else policy.model  # LoRA
+        self.after, self.device = after, policy.device
+        self.body: Any = copy.deepcopy(whole.base_model).float()
+        self.head = nn.Linear(whole.config.hidden_size, heads)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         for each in self.body.parameters():
@@ -51,10 +57,12 @@ class ValueModel(nn.Module):
         self.to(policy.device)
 
     def forward(self, rows: Rows) -> Tensor:
-        place = (rows.attend.cumsum(1) - 1).clamp_min(0)
-        hidden = self.body(input_ids=rows.ids, attention_mask=rows.attend, position_ids=place).last_hidden_state
-        found: Tensor = self.head(hidden)
-        return torch.cat([torch.zeros_like(found[:, :1]), found[:, :-1]], dim=1)
+        ids, attend = rows.ids.to(self.device), rows.attend.to(self.device)
+        place = (attend.cumsum(1) - 1).clamp_min(0)
+        hidden = self.body(input_ids=ids, attention_mask=attend, position_ids=place).last_hidden_state
+        found: Tensor = self.head(hidden).cpu()
+        before = torch.cat([torch.zeros_like(found[:, :1]), found[:, :-1]], dim=1)
+        return torch.cat([found[..., : self.after], before[..., self.after :]], dim=-1)
 
 
 def estimate(batch: Batch, values: Tensor, critic: Critic, slow: Tensor | None = None) -> Estimate:
@@ -67,8 +75,9 @@ def estimate(batch: Batch, values: Tensor, critic: Critic, slow: Tensor | None =
         advantage, targets[..., 0] = token_gae(batch, values[..., 0], signal, critic.gamma, critic.lam)
         at[..., 0] = rows.mask
     elif critic.level == "turn":
-        by_turn, returns = turn_gae(table, at_turns(rows, values[..., 0], len(table)), signal, critic.gamma, critic.lam)
-        advantage, at[..., 0] = spread(rows, by_turn), _edge(rows, "last")
+        read = at_turns(rows, values[..., 0], len(table), "first")
+        by_turn, returns = turn_gae(table, read, signal, critic.gamma, critic.lam)
+        advantage, at[..., 0] = spread(rows, by_turn), _edge(rows, "first")
         targets[..., 0] = spread(rows, returns)
     elif critic.level == "bilevel":
         by_turn = at_turns(rows, values[..., 0], len(table))
@@ -90,26 +99,43 @@ def estimate(batch: Batch, values: Tensor, critic: Critic, slow: Tensor | None =
 
 
 def _hierarchical(batch: Batch, values: Tensor, critic: Critic, signal: Tensor, targets: Tensor, at: Tensor) -> Tensor:
-    """HiPER: low for ACTION tokens, high for SUBGOAL, termination for SWITCH. A response without roles is all action."""
+    """HiPER: low for ACTION tokens, high for the SUBGOAL tokens of turns that begin one, termination for SWITCH.
+
+    A turn without roles is all action. The low value is read at a turn's first action token, or its first token.
+    """
     rows, table = batch.rows, batch.table
-    marked = (rows.roles & int(Role.ACTION | Role.SUBGOAL | Role.SWITCH)) != 0
-    acting = rows.mask & ((rows.roles & int(Role.ACTION)) != 0) | (rows.mask & ~marked)
     first = _edge(rows, "first")
-    low = _first_of(rows, acting, values[..., 0], len(table))
-    high, term = (at_turns(rows, values[..., head], len(table), "first") for head in (1, 2))
-    lams = {"lam_turn": critic.lam, "lam_segment": critic.lam_high}
-    found = hierarchical(table, signal, table.switch, low, high, term, gamma=critic.gamma, final=None, **lams)
+    acting = _has(rows, Role.ACTION) | (rows.mask & ~_of_turns(rows, _has(rows, ROLES), len(table)))
+    reading = _starts(rows, torch.where(_of_turns(rows, acting, len(table)), acting, first))
+    low = _at(rows, reading, values[..., 0], len(table))
+    high, term = (_at(rows, first, values[..., head], len(table)) for head in (1, 2))
+    found = hierarchical(
+        table, signal, table.switch, low, high, term,
+        gamma=critic.gamma, lam_turn=critic.lam, lam_segment=critic.lam_high, bootstrap=table.truncated,
+    )  # fmt: skip
     returns = torch.stack([found.low_returns, found.high_returns, found.term_returns], -1)
     targets[:] = torch.where(rows.mask[..., None], returns[rows.turn.clamp_min(0)], 0.0)
-    at[..., 0] = _starts(rows, acting)
-    at[..., 1] = first & (spread(rows, (found.high_returns != 0).to(torch.float64)) != 0)
-    at[..., 2] = first
-    parts = ((found.low, acting), (found.high, _has(rows, Role.SUBGOAL)), (found.term, _has(rows, Role.SWITCH)))
+    begins = found.boundary[rows.turn.clamp_min(0)] & rows.mask
+    at[..., 0], at[..., 1], at[..., 2] = reading, first & begins, first
+    parts = (
+        (found.low, acting),
+        (found.high, _has(rows, Role.SUBGOAL) & begins),
+        (found.term, _has(rows, Role.SWITCH)),
+    )
     advantage = torch.zeros_like(values[..., 0])
     for by_turn, where in parts:
-        level = torch.where(where, spread(rows, by_turn), 0.0)
-        advantage = advantage + (whiten(level, where) if critic.normed else level)
+        owned = torch.zeros(len(table), dtype=torch.bool).index_fill(0, rows.turn[where], True)
+        level = _standard(by_turn, owned) if critic.normed else by_turn
+        advantage = advantage + torch.where(where, spread(rows, level), 0.0)
     return advantage
+
+
+def _standard(by_turn: Tensor, owned: Tensor) -> Tensor:
+    """(T,): mean 0 and the population's deviation 1 over the turns that have tokens of the level."""
+    mine = by_turn[owned]
+    if len(mine) < 2:
+        return by_turn
+    return (by_turn - mine.mean()) / (mine.std(correction=0) + 1e-8)
 
 
 def _utterances(
@@ -139,18 +165,23 @@ def _edge(rows: Rows, which: str) -> Tensor:
 def _starts(rows: Rows, where: Tensor) -> Tensor:
     """(B, L): the first token of each turn for which `where` holds."""
     turn = torch.where(where, rows.turn, -1)
-    place = torch.arange(turn.shape[1], device=turn.device).expand_as(turn)
-    best = torch.full((int(rows.turn.max()) + 1,), turn.shape[1], dtype=torch.long, device=turn.device)
+    place = torch.arange(turn.shape[1]).expand_as(turn)
+    best = torch.full((int(rows.turn.max()) + 1,), turn.shape[1], dtype=torch.long)
     best = best.scatter_reduce(0, turn[where], place[where], "amin")
     return where & (place == best[turn.clamp_min(0)])
 
 
-def _first_of(rows: Rows, where: Tensor, values: Tensor, turns: int) -> Tensor:
-    """(T,): the value at each turn's first token for which `where` holds."""
-    starts = _starts(rows, where)
-    out = torch.zeros(turns, dtype=values.dtype, device=values.device)
-    out[rows.turn[starts]] = values[starts]
+def _at(rows: Rows, where: Tensor, values: Tensor, turns: int) -> Tensor:
+    """(T,): the value at the one token of each turn for which `where` holds; 0 where there is none."""
+    out = torch.zeros(turns, dtype=values.dtype)
+    out[rows.turn[where]] = values[where]
     return out
+
+
+def _of_turns(rows: Rows, where: Tensor, turns: int) -> Tensor:
+    """(B, L): whether `where` holds for any token of the token's turn."""
+    has = torch.zeros(turns, dtype=torch.bool).index_fill(0, rows.turn[where & rows.mask], True)
+    return has[rows.turn.clamp_min(0)] & rows.mask
 
 
 def _has(rows: Rows, role: Role) -> Tensor:
