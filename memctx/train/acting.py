@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any, Literal
 
 from memctx.effects import Generate
@@ -23,6 +25,7 @@ from memctx.train.models import Policy, Sampled
 from memctx.train.rollouts import Recorder, Rollout, Turn
 
 Layout = Literal["per_rewrite", "per_turn"]
+OPENING = 20  # tokens of a turn whose entropy says how sure it began
 
 
 @dataclass(slots=True)
@@ -49,7 +52,10 @@ class Batcher:
     def _flush(self) -> None:
         if not self.waiting or len(self.waiting) < self.live:
             return
-        asked, self.waiting = sorted(self.waiting, key=lambda each: each[2]), []
+        asked = sorted((each for each in self.waiting if not each[3].done()), key=lambda each: each[2])
+        self.waiting = []
+        if not asked:  # all were called off, since another run failed
+            return
         prompts, tokens, seeds, futures = zip(*asked, strict=True)
         found = self.policy.sample(prompts, tokens=max(tokens), stop=self.stop, seeds=seeds)
         for future, limit, each in zip(futures, tokens, found, strict=True):
@@ -61,7 +67,7 @@ class Stage:
     """What runs have in common. `tokens`: the most of one turn; `turns`: the most of one run; `budget` is the pipeline's.
 
     `tool`: each answer is a call of the tool of that name and each observation its result; "": plain messages. `probe`
-    (actor, turn): measures more after each turn.
+    (actor, turn): measures more after each turn. `roles` (ids) -> a `Role` of each, for algorithms that tell them apart.
     """
 
     env: Env
@@ -72,6 +78,7 @@ class Stage:
     layout: Layout = "per_rewrite"
     tool: str = ""
     probe: Callable[[Actor, Turn], None] | None = None
+    roles: Callable[[Sequence[int]], Sequence[int]] | None = None
 
     def actor(self, task: int, number: int, seed: int, version: int = 0) -> Actor:
         """Run `number` of task `task`; `seed` decides its draws."""
@@ -128,8 +135,10 @@ class Actor:
 
     def _take(self, prompt: list[int], answer: Sampled) -> None:
         text = self.stage.codec.text(answer.ids)
-        turn = self.recorder.turn(prompt, answer.ids, answer.logp, text=text, anchor=self.state.observation)
-        turn.probe["entropy"] = answer.entropy[0]
+        roles = None if self.stage.roles is None else self.stage.roles(answer.ids)
+        facts = {"text": text, "anchor": self.state.observation}
+        turn = self.recorder.turn(prompt, answer.ids, answer.logp, roles=roles, **facts)
+        turn.probe["entropy"] = fmean(answer.entropy[:OPENING]) / math.log(self.stage.codec.size)
         self.state = self.state.after(text)
         turn.observation = self.state.observation
         said, heard = self._messages(text, turn.observation)

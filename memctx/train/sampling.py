@@ -6,8 +6,8 @@ Each has `collect(stage, policy, tasks, seed)` and gives whole groups: the rollo
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from random import Random
 from statistics import fmean, pstdev
 from typing import Protocol
@@ -51,8 +51,9 @@ class Group:
 class EntropyBranch:
     """ARPO (2507.19849): `start` runs a task; one that is less sure than at its first turn branches, up to `budget` in all.
 
-    With the rise dH of the entropy at a turn's first token, it branches where clip(u - coef * dH, 0, 1) <= threshold, u
-    uniform; `beam` runs then take that turn, each with draws of its own. Slots left over are filled with fresh runs.
+    With the rise dH of probe["entropy"], which is of a turn's first 20 tokens and at most 1, it branches where clip(u - coef *
+    dH, 0, 1) <= threshold, u uniform; `beam` runs then take that turn, each with draws of its own. Slots left over are filled
+    with fresh runs.
     """
 
     start: int = 8
@@ -130,14 +131,15 @@ class ResampleFrom:
     def collect(self, stage: Stage, policy: Policy, tasks: Sequence[int], seed: int, version: int = 0) -> list[Rollout]:
         chance = Random(seed)
         firsts = actors(stage, tasks, self.pairs, seed, version)
-        turns = [chance.randrange(stage.turns) for _ in firsts]
-        for depth in range(stage.turns):
-            play(
-                [run for run, turn in zip(firsts, turns, strict=True) if depth < turn and not run.over], policy, turns=1
-            )
-        starts = [len(run.recorder.rollout.turns) for run in firsts]
-        seconds = [run.fork(self.pairs + i, _own(chance)) for i, run in enumerate(firsts)]
-        play([run for run in [*firsts, *seconds] if not run.over], policy)
+        befores: list[list[Actor]] = [[] for _ in firsts]
+        for _ in range(stage.turns):
+            for run, before in zip(firsts, befores, strict=True):
+                before.extend([] if run.over else [run.fork(0, run.seed)])
+            play([run for run in firsts if not run.over], policy, turns=1)
+        points = [chance.choice(before) for before in befores]
+        starts = [len(point.recorder.rollout.turns) for point in points]
+        seconds = [point.fork(self.pairs + i % self.pairs, _own(chance)) for i, point in enumerate(points)]
+        play(seconds, policy)
         found: list[Rollout] = []
         for number, pair in enumerate(zip(firsts, seconds, starts, strict=True)):
             for run in pair[:2]:
@@ -151,8 +153,8 @@ class ResampleFrom:
 class ReplayInject:
     """ARPO for GUIs (2505.16282): where a group all but fails, its first rollout is replaced by an old success.
 
-    Deviation below `spread` and mean below `mean`; the last `keep` successes of a task are kept. Log-probs of a replayed
-    rollout are computed anew before the update.
+    Deviation below `spread` and mean below `mean`; the last `keep` successes of a task are kept, of the last `tasks` tasks
+    that had one. It needs tasks that come again (`pool` of the trainer). Log-probs of a replayed rollout are computed anew.
     """
 
     inner: Sampling = field(default_factory=Group)
@@ -160,6 +162,7 @@ class ReplayInject:
     spread: float = 0.05
     mean: float = 0.2
     success: float = 0.1
+    tasks: int = 512
     past: dict[str, deque[Rollout]] = field(default_factory=dict)
 
     def collect(self, stage: Stage, policy: Policy, tasks: Sequence[int], seed: int, version: int = 0) -> list[Rollout]:
@@ -169,12 +172,29 @@ class ReplayInject:
             places[rollout.group].append(place)
         for group, members in places.items():
             scores = [total(found[place]) for place in members]
-            old = self.past.setdefault(group, deque(maxlen=self.keep))
+            won = [found[place] for place in members if total(found[place]) > self.success]
+            old = self.past.get(group)
             if old and pstdev(scores) < self.spread and fmean(scores) < self.mean:
-                found[members[0]] = chance.choice(list(old))
-                found[members[0]].source = "replay"
-            old.extend(found[place] for place in members if total(found[place]) > self.success)
+                found[members[0]] = replace(chance.choice(list(old)).copy(), source="replay")
+            self._hold(won)
         return found
+
+    def held(self) -> list[Rollout]:
+        """What is kept, the oldest first: for a checkpoint."""
+        return [rollout for each in self.past.values() for rollout in each]
+
+    def restore(self, rollouts: Iterable[Rollout]) -> None:
+        """Go on with what `held` gave."""
+        self.past.clear()
+        self._hold(rollouts)
+
+    def _hold(self, rollouts: Iterable[Rollout]) -> None:
+        for each in rollouts:
+            kept = self.past.pop(each.group, None)  # the task goes to the end: it was solved last
+            self.past[each.group] = kept if kept is not None else deque(maxlen=self.keep)
+            self.past[each.group].append(each)
+        while len(self.past) > self.tasks:
+            del self.past[next(iter(self.past))]
 
 
 Filter = Callable[[Sequence[Rollout]], list[Rollout]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
@@ -19,19 +20,21 @@ from torch import Tensor
 
 from memctx.component import Settings
 from memctx.errors import ConfigError, require
+from memctx.train import storage
 from memctx.train.acting import Stage
 from memctx.train.algorithm import Algorithm
 from memctx.train.learner import Facts, Learner
 from memctx.train.models import Causal
 from memctx.train.rollouts import Rollout
-from memctx.train.sampling import Group, Sampling
+from memctx.train.sampling import Group, ReplayInject, Sampling
 
 Watch = Callable[[str, int, int], None]
 HELD_OUT = 10_000_000  # tasks from this number on are for evaluation only
 
 
 class Schedule(Settings):
-    """How long and how much. `tasks` a step; tasks are numbers, and number n is the environment's seed n.
+    """How long and how much. `tasks` a step; tasks are numbers, and number n is the environment's seed n. `pool`: how many there
+    are, taken over and over; 0: no task comes twice.
 
     `lr` of the policy; with `decay` it falls to 0 along a line. `tokens`: the most worked off at once. `save_every` and
     `evaluate_every` in steps, 0: only at the end.
@@ -39,6 +42,7 @@ class Schedule(Settings):
 
     steps: int = 100
     tasks: int = 8
+    pool: int = 0
     seed: int = 0
     lr: float = 1e-5
     decay: bool = False
@@ -65,13 +69,17 @@ def train(
     `out`: folder of metrics and checkpoints; what is there is taken up. `test_stage`: where it is evaluated, if elsewhere.
     """
     plan = Schedule(**settings)
+    if 0 < plan.pool < plan.tasks:
+        raise ConfigError(
+            f"pool = {plan.pool} is less than tasks = {plan.tasks}: a task may come once a step", field="pool"
+        )
     learner = Learner(policy, algorithm, lr=plan.lr, critic_lr=plan.critic_lr, norm=plan.norm, tokens=plan.tokens)
     log = Log(Path(out)) if out is not None else None
     begin = resume(learner, log.folder) if log else 0
     history: list[Facts] = log.read(begin) if log else []
     for step in range(begin, plan.steps):
         learner.pace(1 - step / plan.steps if plan.decay else 1.0)
-        tasks = range(step * plan.tasks, (step + 1) * plan.tasks)
+        tasks = [n % plan.pool if plan.pool else n for n in range(step * plan.tasks, (step + 1) * plan.tasks)]
         rollouts = algorithm.sampling.collect(stage, policy, tasks, plan.seed + step, version=step)
         facts = {"step": float(step), **scores(rollouts), **algorithm.schedule.run(learner, rollouts)}
         if _due(step, plan.evaluate_every, plan.steps):
@@ -110,17 +118,19 @@ def save(learner: Learner, folder: Path, step: int) -> Path:
     """A checkpoint after `step` steps; the newest one replaces the last."""
     safetensors = require("safetensors.torch", extra="train")
     aside, final = folder / f"checkpoint.{step}.new", folder / f"checkpoint-{step}"
-    aside.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(aside, ignore_errors=True)  # half of one, from a run that was killed
+    aside.mkdir(parents=True)
     learner.policy.save(aside)
     for name, state in _states(learner):
         safetensors.save_file({key: value.contiguous() for key, value in state.items()}, aside / f"{name}.safetensors")
     past = {} if learner.smooth is None else {str(t): list(each) for t, each in learner.smooth.past.items()}
-    (aside / "state.json").write_text(json.dumps({"step": step, "updates": learner.steps, "entropy": past}))
+    (aside / "state.json").write_text(json.dumps({"step": step, **_counts(learner), "entropy": past}))
+    sampling = learner.algorithm.sampling
+    if isinstance(sampling, ReplayInject) and sampling.past:
+        storage.write(aside / "replay", sampling.held())
     aside.replace(final)
     for old in _checkpoints(folder)[:-1]:
-        for file in old.iterdir():
-            file.unlink()
-        old.rmdir()
+        shutil.rmtree(old)
     return final
 
 
@@ -136,24 +146,34 @@ def resume(learner: Learner, folder: Path) -> int:
     _into(learner.optimizer, loaded["optimizer"])
     if learner.critic is not None:
         learner.critic.load_state_dict(loaded["critic"])
-        learner.slow.load_state_dict(loaded["slow"])
+        if learner.slow is not None:
+            learner.slow.load_state_dict(loaded["slow"])
         _into(learner.critic_optimizer, loaded["critic_optimizer"])
     if learner.reference is not None:
         learner.reference.model.load_state_dict(loaded["reference"], strict=False)
     if learner.smooth is not None:
         learner.smooth.past = {int(t): (mean, int(count)) for t, (mean, count) in state["entropy"].items()}
-    learner.steps = state["updates"]
+    learner.steps, learner.rounds = state["updates"], state["rounds"]
+    sampling = learner.algorithm.sampling
+    if isinstance(sampling, ReplayInject):
+        replay = found[-1] / "replay"
+        sampling.restore(storage.read(replay) if replay.exists() else ())
     return int(state["step"])
+
+
+def _counts(learner: Learner) -> dict[str, int]:
+    return {"updates": learner.steps, "rounds": learner.rounds}
 
 
 def _states(learner: Learner) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
     yield "optimizer", _flat(learner.optimizer)
     if learner.critic is not None:
         yield "critic", learner.critic.state_dict()
-        yield "slow", learner.slow.state_dict()
+        if learner.slow is not None:
+            yield "slow", learner.slow.state_dict()
         yield "critic_optimizer", _flat(learner.critic_optimizer)
-    if learner.reference is not None:
-        names = {name for name, _ in learner.reference.model.named_parameters()}
+    if learner.reference is not None:  # what never changes, as under adapters, need not be kept
+        names = {name for name, each in learner.policy.model.named_parameters() if each.requires_grad}
         yield "reference", {k: v for k, v in learner.reference.model.state_dict().items() if k in names}
 
 
