@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memctx.errors import ConfigError
+
 Call = Mapping[str, Any]
 ROUNDS = 200  # of Sinkhorn's scaling
 
@@ -61,12 +63,20 @@ def _greedy(grid: NDArray[np.float64]) -> list[tuple[int, int]]:
 
 
 def transport(grid: NDArray[np.float64], reg: float) -> NDArray[np.float64]:
-    """Entropic optimal transport between uniform weights at cost -grid (Cuturi, 2013)."""
-    kernel = np.exp(grid / reg)
-    rows, columns = (np.full(size, 1 / size) for size in grid.shape)
-    v = np.ones(grid.shape[1])
+    """Entropic optimal transport between uniform weights at cost -grid (Cuturi, 2013), in logarithms. `reg` > 0."""
+    if not reg > 0:
+        raise ConfigError(f"reg = {reg}: must be above 0", field="reg")
+    score = grid / reg
+    rows, columns = (-np.log(size) for size in grid.shape)
+    v = np.zeros(grid.shape[1])
     for _ in range(ROUNDS):
-        u = rows / (kernel @ v)
-        v = columns / (kernel.T @ u)
-    plan: NDArray[np.float64] = u[:, None] * kernel * v[None, :]
+        u = rows - _logsum(score + v[None, :], 1)
+        v = columns - _logsum(score + u[:, None], 0)
+    plan: NDArray[np.float64] = np.exp(score + u[:, None] + v[None, :])
     return plan
+
+
+def _logsum(x: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    top = x.max(axis, keepdims=True)
+    found: NDArray[np.float64] = np.log(np.exp(x - top).sum(axis)) + top.squeeze(axis)
+    return found

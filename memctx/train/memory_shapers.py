@@ -21,21 +21,25 @@ class Omission:
     def __call__(self, rollouts: Sequence[Rollout]) -> None:
         for rollout in rollouts:
             task = rollout.outcome.get(self.name, 0.0)
-            saved = sum(float(turn.probe.get("saved", 0.0)) for turn in rollout.turns)
+            saved = min(1.0, sum(float(turn.probe.get("saved", 0.0)) for turn in rollout.turns))
             rollout.outcome[self.name] = (1 - self.weight) * task
             rollout.outcome["omission"] = self.weight * saved if task > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """beta * (1 - memory / input), in tokens of meta["memory_tokens"] and meta["input_tokens"]. Mem-α (2509.25911)."""
+    """beta * (1 - memory / input), in tokens of meta["memory_tokens"] and meta["input_tokens"]. Mem-α (2509.25911).
+
+    Paid only where the task succeeded, which the released code does not ask: else it pays to keep nothing and fail.
+    """
 
     beta: float = 0.05
 
     def __call__(self, rollouts: Sequence[Rollout]) -> None:
         for rollout in rollouts:
             memory, read = (float(rollout.meta.get(name, 0.0)) for name in ("memory_tokens", "input_tokens"))
-            rollout.outcome["compression"] = self.beta * (1 - memory / read) if read else 0.0
+            paid = read > 0 and rollout.outcome.get("task", 0.0) > 0
+            rollout.outcome["compression"] = self.beta * max(0.0, 1 - memory / read) if paid else 0.0
 
 
 @dataclass(frozen=True, slots=True)

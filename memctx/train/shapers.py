@@ -7,8 +7,9 @@ A shaper is a frozen dataclass with `__call__(rollouts)`. What it measures was p
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 from memctx.errors import ConfigError
@@ -31,6 +32,36 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Graded:
+    """outcome["task"], 0..1, on the scale `wrong`..`right`; `broken` where a turn's probe["malformed"] is true or no answer came.
+
+    ARPO (-1), IGPO (-2), RISE (-1), BR-RM (0, -10, -100).
+    """
+
+    right: float = 1.0
+    wrong: float = 0.0
+    broken: float = -1.0
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> None:
+        for rollout in rollouts:
+            task = self.wrong + (self.right - self.wrong) * rollout.outcome.get("task", 0.0)
+            bad = rollout.status == "truncated" or any(turn.probe.get("malformed") for turn in rollout.turns)
+            rollout.outcome["task"] = self.broken if bad else task
+
+
+@dataclass(frozen=True, slots=True)
+class WellFormed:
+    """A bonus for a rollout none of whose turns is malformed. ARPO for GUIs (2505.16282)."""
+
+    bonus: float = 0.5
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> None:
+        for rollout in rollouts:
+            bad = any(turn.probe.get("malformed") for turn in rollout.turns)
+            rollout.outcome["format"] = 0.0 if bad else self.bonus
+
+
+@dataclass(frozen=True, slots=True)
 class PotentialDiff:
     """probe[`name`] is a distance from the goal after a turn; its fall is the turn's reward. MICA (2603.06194)."""
 
@@ -40,7 +71,7 @@ class PotentialDiff:
     def __call__(self, rollouts: Sequence[Rollout]) -> None:
         for rollout in rollouts:
             before = float(rollout.meta.get(self.name, self.start))
-            for turn in rollout.turns:
+            for turn in answers(rollout):
                 after = float(_probe(rollout, turn, self.name))
                 turn.reward[self.name] = before - after
                 before = after
@@ -51,7 +82,7 @@ class InfoGainGold:
     """probe["gold"]: mean log-prob of the gold answer after a turn; its rise is the reward, the last turn has the outcome.
 
     IGPO (2510.14967) takes the rise of the probability ("p"); "logp" that of the log-prob, which does not vanish for long
-    answers. meta["gold"]: the same before the first turn.
+    answers. meta["gold"]: the same before the first turn; without it "p" takes the answer for impossible, and "logp" fails.
     """
 
     mode: Literal["p", "logp"] = "p"
@@ -59,8 +90,12 @@ class InfoGainGold:
     def __call__(self, rollouts: Sequence[Rollout]) -> None:
         scale = math.exp if self.mode == "p" else float
         for rollout in rollouts:
-            before = scale(float(rollout.meta.get("gold", -math.inf if self.mode == "p" else 0.0)))
-            for turn in rollout.turns[:-1]:
+            if self.mode == "logp" and "gold" not in rollout.meta:
+                raise ConfigError(
+                    f"rollout {rollout.id!r} has no meta 'gold': measure it before the first turn", field="gold"
+                )
+            before = scale(float(rollout.meta.get("gold", -math.inf)))
+            for turn in answers(rollout)[:-1]:
                 after = scale(float(_probe(rollout, turn, "gold")))
                 turn.reward["gain"] = after - before
                 before = after
@@ -75,7 +110,8 @@ class InfoGainCounterfactual:
 
     def __call__(self, rollouts: Sequence[Rollout]) -> None:
         for rollout in rollouts:
-            for turn, after in zip(rollout.turns, rollout.turns[1:], strict=False):
+            said = answers(rollout)
+            for turn, after in pairwise(said):
                 gain = float(_probe(rollout, after, "with")) - float(_probe(rollout, after, "without"))
                 turn.reward["gain"] = gain / (turn.span[1] - turn.span[0])
 
@@ -114,7 +150,8 @@ class TurnDecay:
 
     def __call__(self, rollouts: Sequence[Rollout]) -> None:
         for rollout in rollouts:
-            rollout.outcome[self.name] = rollout.outcome.get(self.name, 0.0) * self.factor ** (len(rollout.turns) - 1)
+            before = max(0, len(answers(rollout)) - 1)
+            rollout.outcome[self.name] = rollout.outcome.get(self.name, 0.0) * self.factor**before
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +163,7 @@ class EfficiencyDecay:
 
     def __call__(self, rollouts: Sequence[Rollout]) -> None:
         for rollout in rollouts:
-            for turn in rollout.turns:
-                rest = len(rollout.turns) - 1 - turn.t
+            for rest, turn in enumerate(reversed(rollout.turns)):
                 turn.reward["efficiency"] = rollout.outcome.get(self.name, 0.0) * self.factor**rest
 
 
@@ -139,20 +175,27 @@ class Repetition:
 
     def __call__(self, rollouts: Sequence[Rollout]) -> None:
         for rollout in rollouts:
-            said = [turn.text.strip() for turn in rollout.turns]
+            said = [turn.text.strip() for turn in answers(rollout)]
             rollout.outcome["repetition"] = -self.weight * (1 - len(set(said)) / max(1, len(said)))
 
 
 @dataclass(frozen=True, slots=True)
 class Flagged:
-    """`value` for each turn whose probe[`flag`] is true: an invalid action, a broken format, a KEEP (EPO, BR-RM, HiPER)."""
+    """`value` for each turn whose probe[`flag`] is true: an invalid action, a broken format, a KEEP (EPO, UFO, HiPER).
+
+    `shared`: over the number of turns, so that a rollout is paid `value` times the share of flagged ones (HiPER, "normalized").
+    """
 
     flag: str
     value: float = -0.1
+    shared: bool = False
 
     def __call__(self, rollouts: Sequence[Rollout]) -> None:
-        for turn in (turn for rollout in rollouts for turn in rollout.turns if turn.probe.get(self.flag)):
-            turn.reward[self.flag] = self.value
+        for rollout in rollouts:
+            worth = self.value / max(1, len(answers(rollout))) if self.shared else self.value
+            for turn in rollout.turns:
+                if turn.probe.get(self.flag):
+                    turn.reward[self.flag] = worth
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +221,12 @@ class Novelty:
 
     def __call__(self, rollouts: Sequence[Rollout]) -> None:
         for rollout in rollouts:
-            for before, turn in zip(rollout.turns, rollout.turns[1:], strict=False):
-                here, there = (_smooth(_probe(rollout, each, "features"), self.floor) for each in (turn, before))
-                low = min(there.values())
-                gap = sum(p * math.log(p / there.get(name, low)) for name, p in here.items())
+            said = answers(rollout)
+            for before, turn in pairwise(said):
+                pair = [_probe(rollout, each, "features") for each in (turn, before)]
+                names = dict.fromkeys(name for each in pair for name in each)
+                here, there = (_smooth(each, names, self.floor) for each in pair)
+                gap = sum(p * math.log(p / there[name]) for name, p in here.items())
                 turn.reward["novelty"] = self.coef * gap
 
 
@@ -217,6 +262,11 @@ class OverlongRamp:
             rollout.outcome["length"] = -min(1.0, max(0.0, (length - self.soft) / (self.hard - self.soft)))
 
 
+def answers(rollout: Rollout) -> list[Turn]:
+    """The agent's own turns, without those of a strategy that asked the policy, such as summaries; all where none is the agent's."""
+    return [turn for turn in rollout.turns if turn.module == "agent"] or rollout.turns
+
+
 def _probe(rollout: Rollout, turn: Turn, name: str) -> Any:
     if name not in turn.probe:
         text = f"rollout {rollout.id!r}, turn {turn.t} has no probe {name!r}: measure it while acting"
@@ -224,6 +274,8 @@ def _probe(rollout: Rollout, turn: Turn, name: str) -> Any:
     return turn.probe[name]
 
 
-def _smooth(features: Mapping[str, float], floor: float) -> dict[str, float]:
-    total = sum(max(value, floor) for value in features.values())
-    return {name: max(value, floor) / total for name, value in features.items()}
+def _smooth(features: Mapping[str, float], names: Iterable[str], floor: float) -> dict[str, float]:
+    """A distribution over all `names`, nothing below `floor` before it is normed."""
+    raised = {name: max(features.get(name, 0.0), floor) for name in names}
+    total = sum(raised.values())
+    return {name: value / total for name, value in raised.items()}
