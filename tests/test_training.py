@@ -199,7 +199,7 @@ def test_every_preset_learns(name: str) -> None:
 
 
 def _gradient(name: str, rollouts: Sequence[Rollout], pad: int = 0) -> list[torch.Tensor]:
-    algorithm = presets.load(name)
+    algorithm = presets.preset(name)
     policy = small()
     learner = Learner(policy, algorithm, lr=0.0, norm=1e9)
     ready = learner.ready([storage_copy(each) for each in rollouts])
@@ -220,24 +220,24 @@ def sampled(outcomes: Sequence[float]) -> list[Rollout]:
         each.outcome["task"] = outcome
         each.meta |= {"pair": number // 2, "from": 0, "gold": -1.0}
         for turn in each.turns:
-            turn.probe |= {"distance": 0.5, "gold": -1.0, "with": 0.0, "without": 0.0}
+            turn.probe |= {"distance": 0.5, "gold": -1.0, "with": 0.0, "without": 0.0, "features": {"any": 1.0}}
     return found
 
 
 POLICY_GRADIENT = [
     name
     for name in presets.names()
-    if presets.load(name).critic is None and type(presets.load(name).loss).__name__ == "PolicyLoss"
+    if presets.preset(name).critic is None and type(presets.preset(name).loss).__name__ == "PolicyLoss"
 ]
 
 
 # REINFORCE has no baseline; the others pay the turns of one rollout differently.
-PAY_TURNS = {"reinforce", "mapo", "fold_grpo", "iter_research"}
+PAY_TURNS = {"reinforce", "mica", "fold_grpo", "iter_research"}
 
 
 @pytest.mark.parametrize("name", sorted(set(POLICY_GRADIENT) - PAY_TURNS))
 def test_equal_rewards_give_no_gradient(name: str) -> None:
-    algorithm = presets.load(name)
+    algorithm = presets.preset(name)
     if algorithm.entropy is not None or name == "igpo":
         pytest.skip("an entropy bonus has a gradient of its own")
     assert max(float(each.abs().max()) for each in _gradient(name, sampled([1.0] * 4))) < 1e-6
@@ -265,12 +265,12 @@ def test_each_preset_says_its_paper_in_at_most_ten_lines() -> None:
 
 def test_unknown_presets_are_said() -> None:
     with pytest.raises(NotFound, match="supo"):
-        presets.load("supo2")
+        presets.preset("supo2")
 
 
 def test_seeupo_of_one_turn_is_one_joint_update_with_the_segment_ratio() -> None:
     single = [rollout(i, turns=1, tokens=3, outcome=o) for i, o in enumerate((1.0, 0.0, 1.0, 0.0))]
-    by_turn = replace(presets.load("seeupo"), kl=None)
+    by_turn = replace(presets.preset("seeupo"), kl=None)
     joint = replace(by_turn, schedule=Algorithm().schedule)
     found = []
     for algorithm in (by_turn, joint):
@@ -350,7 +350,7 @@ def test_the_same_seed_gives_the_same_run() -> None:
 
 @pytest.mark.parametrize("name", ["grpo", "ppo", "epo"])
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(name: str, tmp_path: Path) -> None:
-    algorithm = presets.load(name)
+    algorithm = presets.preset(name)
     settings: dict[str, Any] = {"tasks": 4, "lr": 1e-2, "seed": 5}
     whole = train(small(), stage(layout=algorithm.layout), algorithm, steps=6, out=tmp_path / "whole", **settings)
     train(small(), stage(layout=algorithm.layout), algorithm, steps=3, out=tmp_path / "cut", **settings)

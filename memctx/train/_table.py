@@ -26,7 +26,7 @@ def table() -> str:
     head = ["preset", *(name for name, _ in SLOTS), "source"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for name in presets.names():
-        made = presets.load(name)
+        made = presets.preset(name)
         cells = [", ".join(_slot(made, each) for each in names if _slot(made, each)) for _, names in SLOTS]
         source = (inspect.getdoc(getattr(presets, name)) or "").partition(":")[0]
         lines.append(f"| `{name}` | {' | '.join(cells)} | {source} |")

@@ -10,15 +10,18 @@ and a long rollout weighs no more than a short one. Values are float64, one a tu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from memctx.errors import ConfigError
-from memctx.train.batch import Table
-from memctx.train.rollouts import Role
+from memctx.train.batch import Table, table_of
+from memctx.train.rollouts import Role, Rollout, Turn
+
+if TYPE_CHECKING:
+    from memctx.train.algorithm import Algorithm
 
 Horizon = Literal["episode", "togo", "immediate"]
 Grouping = Literal["prompt", "prompt+turn", "prompt+anchor", "batch"]
@@ -67,6 +70,41 @@ def advantages(table: Table, terms: Sequence[Term], post: Sequence[Post] = ()) -
     for step in post:
         total = step(table, total)
     return total
+
+
+def turn_advantages(
+    preset: str | Algorithm, turn_rewards: Sequence[Sequence[float]], outcomes: Sequence[float] | None = None
+) -> list[list[float]]:
+    """Advantages of the turns of one prompt's rollouts under a preset, by name or as an algorithm.
+
+    `turn_rewards`: all that each turn was paid, the outcome on the last one included, for terms that pay turns. `outcomes`:
+    for terms that look at outcomes only; by default the sums of the turns. Raises `ConfigError` for a preset with a critic.
+    """
+    from memctx.train import presets
+    from memctx.train.losses import PolicyLoss
+
+    algorithm = presets.preset(preset) if isinstance(preset, str) else preset
+    if algorithm.critic is not None or not isinstance(algorithm.loss, PolicyLoss):
+        raise ConfigError(
+            f"{preset} takes no advantages from rewards alone: use one without critic or pairs", field="preset"
+        )
+    ends = [sum(each) for each in turn_rewards] if outcomes is None else list(outcomes)
+    if len(ends) != len(turn_rewards) or not turn_rewards:
+        text = f"{len(turn_rewards)} rollouts and {len(ends)} outcomes: give one of each a rollout, at least one"
+        raise ConfigError(text, field="outcomes")
+    rollouts = [
+        Rollout(
+            str(i),
+            "",
+            outcome={"task": end},
+            turns=[Turn(t, 0, (0, 1), reward={"paid": x}) for t, x in enumerate(paid)],
+        )
+        for i, (end, paid) in enumerate(zip(ends, turn_rewards, strict=True))
+    ]
+    terms = [each if each.signal == "outcome" else replace(each, signal="turns") for each in algorithm.terms]
+    table = table_of(rollouts)
+    found = advantages(table, terms, algorithm.post)
+    return [found[table.rollout == i].tolist() for i in range(len(rollouts))]
 
 
 def by_role(table: Table, terms: Sequence[Term]) -> dict[Role, Tensor]:

@@ -107,7 +107,10 @@ class Batch:
 
 
 def collate(rollouts: Sequence[Rollout], *, train_modules: Collection[str] | None = None, pad: int = 0) -> Batch:
-    """Rollouts as one batch. `train_modules`: the modules that learn; None: all. Raises `ConfigError`."""
+    """Rollouts as one batch. `train_modules`: the modules that learn; None: all. Raises `ConfigError`.
+
+    A turn whose probe["rejected"] is true is not trained, though its rewards count.
+    """
     if not rollouts:
         raise ConfigError("there are no rollouts to train on", field="rollouts")
     for each in rollouts:
@@ -170,7 +173,7 @@ def _rows(rollouts: Sequence[Rollout], train_modules: Collection[str] | None, pa
     index = 0
     for number, rollout in enumerate(rollouts):
         for each in rollout.turns:
-            if train_modules is None or each.module in train_modules:
+            if (train_modules is None or each.module in train_modules) and not each.probe.get("rejected"):
                 row, start = row_of[number, each.segment]
                 turn[row, start + each.span[0] : start + each.span[1]] = index
             index += 1

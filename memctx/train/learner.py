@@ -232,7 +232,7 @@ class Learner:
         if algorithm.entropy is not None:
             found = found + algorithm.entropy.of(entropy, weight)
         if self.smooth is not None:
-            found = found + self.smooth.of(entropy, part, batch.table, weight)
+            found = found + self.smooth.of(entropy, part, batch.table, weight, self.steps)
         return found
 
     def _whole(self, ready: Ready, spec: PairLoss | WeightedNLL) -> Facts:

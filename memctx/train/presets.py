@@ -1,5 +1,6 @@
-"""The papers' algorithms as values of the slots: `presets.load("supo")`. Each says its paper, its formula, and where the
-released code does something else; ours follows the paper. `memctx.train.algorithm` has the defaults.
+"""The papers' algorithms as values of the slots: `presets.preset("supo")`. Each says its paper, its formula, and where the
+released code does something else; ours follows the paper. `memctx.train.algorithm` has the defaults. Those for agents that
+rewrite their own context or keep a memory stand in `_memory_presets`.
 """
 
 from __future__ import annotations
@@ -8,24 +9,36 @@ from collections.abc import Callable
 from functools import partial
 
 from memctx.errors import NotFound
+from memctx.train._memory_presets import (  # noqa: F401 - presets too
+    agent_omit,
+    fold_grpo,
+    iter_research,
+    mem1,
+    mem_alpha,
+    memagent,
+    memory_policy,
+    resum,
+    supo,
+)
 from memctx.train.advantages import Term, clamp, where_outcomes_agree
 from memctx.train.algorithm import Algorithm, Critic, PairLoss, WeightedNLL
 from memctx.train.losses import PolicyLoss, Rejection
-from memctx.train.memory_shapers import CallValidity, Compression, FoldProcess, Omission, Probed
 from memctx.train.regularisers import KL, Entropy, EntropySmooth
 from memctx.train.rollouts import Role
-from memctx.train.sampling import EntropyBranch, Group, ReplayInject, ResampleFrom, Tree, top_spread
-from memctx.train.schedules import ByTurn, CriticThenActor, Iterative
+from memctx.train.sampling import EntropyBranch, Group, ReplayInject, ResampleFrom, Tree, reject_unprofiled, top_spread
+from memctx.train.schedules import ByTurn, CriticThenActor, Iterative, Joint
 from memctx.train.shapers import (
     BipartiteMatch,
-    EfficiencyDecay,
     Flagged,
+    Graded,
     InfoGainCounterfactual,
     InfoGainGold,
     MultiTool,
+    Novelty,
     PotentialDiff,
     Repetition,
     TurnDecay,
+    WellFormed,
 )
 
 
@@ -55,40 +68,23 @@ def ppo() -> Algorithm:
     return Algorithm(critic=Critic("token"), sampling=Group(1))
 
 
-def supo() -> Algorithm:
-    """SUPO (2510.06727): summaries are turns; every segment has the rollout's advantage; truncated rollouts teach nothing."""
-    return Algorithm(loss=PolicyLoss(overlong=True))
-
-
-def resum() -> Algorithm:
-    """ReSum-GRPO (2509.13313): as SUPO with a summariser that does not learn."""
-    return Algorithm(loss=PolicyLoss(overlong=True), train_modules=frozenset({"agent"}))
-
-
-def memagent() -> Algorithm:
-    """MemAgent (2507.02259): a conversation a chunk; the final reward, group mean, no deviation, once a rollout."""
-    return Algorithm(layout="per_turn", terms=(Term(scale="none"),), kl=KL(), sampling=Group(16))
-
-
-def iter_research() -> Algorithm:
-    """IterResearch (2511.07327): each turn a sample, r = 0.995^(T - t) R, compared over all turns of the task."""
-    every = Term("efficiency", "immediate")
-    return Algorithm(layout="per_turn", shapers=(EfficiencyDecay(),), terms=(every,))
-
-
 def turn_ppo() -> Algorithm:
-    """Turn-PPO of ST-PPO (2511.20718): the ratio is pooled over a turn by geometric mean; all its tokens are clipped or none."""
-    return Algorithm(critic=Critic("token"), sampling=Group(1), loss=PolicyLoss(ratio="turn"))
+    """Turn-PPO of ST-PPO (2511.20718): the ratio is pooled over a turn by geometric mean; all its tokens are clipped or none.
+
+    Its critic's lambda is not known; ours is 1.
+    """
+    return Algorithm(critic=Critic("token"), sampling=Group(1), loss=PolicyLoss(ratio="turn", agg="response"))
 
 
 def s_ppo() -> Algorithm:
     """S-PPO of ST-PPO (2511.20718): the gradient over the norm of the clipping bias, where that is above 1 (our guard)."""
-    return Algorithm(critic=Critic("token"), sampling=Group(1), loss=PolicyLoss(clip_bias=True))
+    return Algorithm(critic=Critic("token"), sampling=Group(1), loss=PolicyLoss(clip_bias=True, agg="response"))
 
 
 def st_ppo() -> Algorithm:
     """ST-PPO (2511.20718): the turn's ratio and the clipping-bias norm together."""
-    return Algorithm(critic=Critic("token"), sampling=Group(1), loss=PolicyLoss(ratio="turn", clip_bias=True))
+    loss = PolicyLoss(ratio="turn", clip_bias=True, agg="response")
+    return Algorithm(critic=Critic("token"), sampling=Group(1), loss=loss)
 
 
 def so_grpo() -> Algorithm:
@@ -101,26 +97,30 @@ def seeupo() -> Algorithm:
 
     The released code pairs the ratio with rows by position, which batch balancing permutes; ours goes with the rollout.
     """
-    loss, centred = PolicyLoss(ratio="segment"), Term(scale="batch")
+    loss, centred = PolicyLoss(ratio="segment", agg="segment"), Term(scale="batch")
     return Algorithm(
         layout="per_turn", terms=(centred,), post=(clamp(3),), loss=loss, kl=KL(coef=0.002), schedule=ByTurn()
     )
 
 
 def epo() -> Algorithm:
-    """EPO (2509.22576): an entropy bonus and a band around past entropy. The released band has no gradient; ours has one."""
-    wrong = Flagged("invalid", -0.1)
-    smooth = partial(EntropySmooth, low=0.0, high=2.0, alpha=0.1)
-    return Algorithm(layout="per_turn", shapers=(wrong,), terms=(Term("sum"),), entropy=Entropy(), smooth=smooth)
+    """EPO (2509.22576), on GRPO: an entropy bonus and a band around past entropy. The released band has no gradient; ours has.
+
+    `EntropySmooth(fade=N)` gives its weight by progress, which is optional in the paper too.
+    """
+    smooth, wrong = partial(EntropySmooth, low=0.0, high=2.0, alpha=0.1), (Flagged("invalid", -0.1),)
+    kl, entropy, terms = KL(coef=0.01), Entropy(), (Term("sum"),)
+    return Algorithm(layout="per_turn", shapers=wrong, terms=terms, entropy=entropy, smooth=smooth, kl=kl)
 
 
 def igpo() -> Algorithm:
-    """IGPO (2510.14967): a turn earns the rise of p(gold); rewards are normed over the group's turns, then summed up.
+    """IGPO (2510.14967): a turn earns the rise of p(gold), the last one F1, or -2 for a broken format; normed, then summed up.
 
     The released code takes undiscounted token returns less the mean of the group at the same token position.
     """
     gain = Term("sum", "togo", order="norm_then_return")
-    return Algorithm(sampling=Group(16), shapers=(InfoGainGold(),), terms=(gain,), kl=KL(), entropy=Entropy())
+    shapers = (Graded(broken=-2.0), InfoGainGold())
+    return Algorithm(sampling=Group(16), shapers=shapers, terms=(gain,), kl=KL(), entropy=Entropy())
 
 
 def hiper() -> Algorithm:
@@ -135,13 +135,12 @@ def arpo() -> Algorithm:
 
     The released code draws u and branches where u - 0.2 dH <= 0.5; the paper's alpha + beta dH > tau is the same rule turned.
     """
-    shapers = (Flagged("malformed", -1.0), MultiTool())
-    return Algorithm(sampling=EntropyBranch(), shapers=shapers, terms=(Term("sum"),))
+    return Algorithm(sampling=EntropyBranch(), shapers=(Graded(), MultiTool()), schedule=Joint(minibatches=8))
 
 
 def arpo_gui() -> Algorithm:
-    """ARPO for GUIs (2505.16282): GRPO; an old success takes a place in a group that all but fails."""
-    return Algorithm(sampling=ReplayInject(), loss=PolicyLoss(clip=(0.2, 0.3)))
+    """ARPO for GUIs (2505.16282): GRPO on task + format / 2; an old success takes a place in a group that all but fails."""
+    return Algorithm(sampling=ReplayInject(), shapers=(WellFormed(),), loss=PolicyLoss(clip=(0.2, 0.3)))
 
 
 def flow_grpo() -> Algorithm:
@@ -149,8 +148,8 @@ def flow_grpo() -> Algorithm:
 
     The released code takes them over turn rows, so long rollouts weigh more.
     """
-    loss = PolicyLoss(clip=(0.2, 0.3), agg="rollout")
-    return Algorithm(layout="per_turn", train_modules=frozenset({"planner", "agent"}), loss=loss, kl=KL())
+    loss, planner = PolicyLoss(clip=(0.2, 0.3), agg="rollout"), frozenset({"planner", "agent"})
+    return Algorithm(layout="per_turn", train_modules=planner, loss=loss, kl=KL(), schedule=Joint(minibatches=4))
 
 
 def refuel() -> Algorithm:
@@ -158,8 +157,11 @@ def refuel() -> Algorithm:
     return Algorithm(sampling=ResampleFrom(), loss=PairLoss("refuel", 1.0), schedule=Iterative())
 
 
-def mapo() -> Algorithm:
-    """MAPO / MICA (2603.06194): half of the return by turn number, half of the immediate reward over the group."""
+def mica() -> Algorithm:
+    """MICA, once MAPO (2603.06194): half the return by turn number, half the immediate reward over the group.
+
+    Its clip and KL are not known; ours are the defaults.
+    """
     gain = Term("sum", "immediate", scale="popstd", weight=0.5)
     togo = Term("sum", "togo", group="prompt+turn", scale="popstd", weight=0.5)
     return Algorithm(shapers=(PotentialDiff(),), terms=(togo, gain))
@@ -171,7 +173,8 @@ def matchtir() -> Algorithm:
     The released "KM" is greedy; ours is exact.
     """
     terms = (Term("sum", weight=0.5), Term("sum", "togo", 0.9, group="prompt+turn", weight=0.5))
-    return Algorithm(sampling=Group(16), shapers=(BipartiteMatch(),), terms=terms, kl=KL(), entropy=Entropy())
+    group, match, parts = Group(16), (BipartiteMatch(),), Joint(minibatches=8)
+    return Algorithm(sampling=group, shapers=match, terms=terms, kl=KL(), entropy=Entropy(), schedule=parts)
 
 
 def infopo() -> Algorithm:
@@ -181,32 +184,34 @@ def infopo() -> Algorithm:
 
 
 def trloo() -> Algorithm:
-    """TRLOO of Dr.Kernel (2602.05885): returns less the mean of the others alive at the same turn; mismatch rejection."""
+    """TRLOO of Dr.Kernel (2602.05885): returns less the mean of the others alive at the same turn; both its rejections."""
     by_turn = Term("sum", "togo", group="prompt+turn", baseline="loo", scale="none", singleton="raw")
     loss = PolicyLoss(clip=(0.2, 0.28), dual=3.0, agg="sum", reject=Rejection())
-    return Algorithm(layout="per_turn", sampling=Group(16), terms=(by_turn,), loss=loss)
+    kept = (reject_unprofiled(),)
+    return Algorithm(layout="per_turn", sampling=Group(16), filters=kept, terms=(by_turn,), loss=loss)
 
 
 def archer() -> Algorithm:
-    """ArCHer (2402.19446): double Q and V over utterances, off the tokens; -A log pi for the actor."""
+    """ArCHer (2402.19446): double Q and V over utterances; -A log pi for the actor, from batch 21 on. No replay buffer in ours."""
     critic = Critic("utterance_q", gamma=0.95, normed=False)
-    return Algorithm(critic=critic, loss=PolicyLoss(surrogate="reinforce"), schedule=CriticThenActor(0, 5, 1))
+    return Algorithm(critic=critic, loss=PolicyLoss(surrogate="reinforce"), schedule=CriticThenActor())
 
 
 def m_dpo() -> Algorithm:
-    """M-DPO (2409.02392): a task's best rollout over its worst; what the environment said is left out of the sums."""
+    """M-DPO (2409.02392): a task's best rollout over its worst; only policy tokens are summed. Its eta: ours."""
     return Algorithm(loss=PairLoss("mdpo", 0.1), schedule=Iterative())
 
 
 def m_kto() -> Algorithm:
-    """M-KTO (2409.02392): rollouts above their task's mean against those below, each for itself."""
+    """M-KTO (2409.02392): rollouts above their task's mean and those below, each for itself. Its eta and weights: ours."""
     return Algorithm(loss=PairLoss("mkto", 0.1), schedule=Iterative())
 
 
 def ufo() -> Algorithm:
     """UFO (2507.14295): try again; reward 0.5^turns, less repetition; the quarter of the groups that spread most."""
-    shapers, loss = (TurnDecay(), Repetition()), PolicyLoss(clip=(0.2, 0.28))
-    return Algorithm(shapers=shapers, filters=(top_spread(0.25),), critic=Critic("token"), loss=loss, entropy=Entropy())
+    shapers = (TurnDecay(), Repetition(), Flagged("malformed", -0.1))
+    group, few, critic, loss = Group(16), (top_spread(0.25),), Critic("token"), PolicyLoss(clip=(0.2, 0.28))
+    return Algorithm(sampling=group, shapers=shapers, filters=few, critic=critic, loss=loss, entropy=Entropy())
 
 
 def mua_rl() -> Algorithm:
@@ -215,67 +220,37 @@ def mua_rl() -> Algorithm:
 
 
 def rise() -> Algorithm:
-    """RISE (2407.18219): exp(r / 0.4) times the negative log-prob of the last attempt."""
-    return Algorithm(loss=WeightedNLL(), schedule=Iterative(moving=False))
+    """RISE (2407.18219): exp(r / 0.4) times the negative log-prob of the last attempt; r is 1, 0, or -1 without an answer."""
+    return Algorithm(shapers=(Graded(),), loss=WeightedNLL(), schedule=Iterative(moving=False))
 
 
 def dial_tree() -> Algorithm:
-    """DialTree (2510.02286): a pruned tree of turns; format tokens are never pushed down."""
-    return Algorithm(sampling=Tree(), loss=PolicyLoss(protect=Role.FORMAT), kl=KL())
+    """DialTree (2510.02286): a pruned tree of turns; format tokens are never pushed down. Its clip, width and KL: ours."""
+    return Algorithm(sampling=Tree(), loss=PolicyLoss(protect=Role.FORMAT, agg="response"), kl=KL())
+
+
+def mint() -> Algorithm:
+    """MINT for empathic talk (2604.11742): quality, plus how much a turn's moves differ from those of the one before."""
+    return Algorithm(shapers=(Novelty(),), terms=(Term("sum"),), kl=KL(coef=0.01))
 
 
 def br_rm() -> Algorithm:
-    """BR-RM (2510.23596): two turns; a broken format costs most; leave-one-out over the deviation."""
-    return Algorithm(terms=(Term("sum", baseline="loo"),), shapers=(Flagged("malformed", -100.0),), kl=KL())
-
-
-def mem_alpha() -> Algorithm:
-    """Mem-α (2509.25911): answers from the final memory, less its size, plus valid calls; compared over all rows of the task.
-
-    So it groups, as released; `Term(group="prompt", horizon="episode")` would count a rollout once.
-    """
-    shapers = (Compression(), CallValidity(), Probed("content", 0.1))
-    terms = (Term("turns", "immediate"), Term())
-    return Algorithm(layout="per_turn", shapers=shapers, terms=terms, kl=KL())
-
-
-def mem1() -> Algorithm:
-    """MEM1 (2506.15841): PPO over a state written anew each turn. Segments replace the 2-D mask, whose positions were wrong."""
-    return Algorithm(critic=Critic("token"), kl=KL())
+    """BR-RM (2510.23596): two turns; 0, -10 if wrong, -100 if broken; leave-one-out over the deviation. Released KL: 0.02."""
+    return Algorithm(terms=(Term(baseline="loo"),), shapers=(Graded(0.0, -10.0, -100.0),), kl=KL())
 
 
 def gigpo() -> Algorithm:
     """GiGPO (2505.10978) and SLEA-RL (2603.18079): the rollout's advantage plus that among turns that saw the same."""
-    step = Term("sum", "togo", 0.95, group="prompt+anchor", scale="none")
-    return Algorithm(layout="per_turn", terms=(Term(scale="none"), step), kl=KL(coef=0.01))
-
-
-def agent_omit() -> Algorithm:
-    """Agent-Omit (2602.04284): a share of the reward for text left out, where the task succeeded; contexts as they acted.
-
-    The released trainer scores one flat sequence, a context that the policy never saw.
-    """
-    return Algorithm(shapers=(Omission(),), kl=KL())
-
-
-def fold_grpo() -> Algorithm:
-    """FoldGRPO (2510.11967): GRPO over threads, plus what each turn earns for how it folds."""
-    terms = (Term(), Term("fold", "immediate", baseline="none", scale="none"))
-    return Algorithm(shapers=(FoldProcess(budget=2048),), terms=terms, loss=PolicyLoss(overlong=True))
-
-
-def memory_policy() -> Algorithm:
-    """Ours, for policies of memory: half outcome, half return by turn number; turn ratio; truncated rollouts masked."""
-    terms = (Term(weight=0.5), Term("sum", "togo", group="prompt+turn", weight=0.5))
-    return Algorithm(terms=terms, loss=PolicyLoss(ratio="turn", clip=(0.2, 0.28), overlong=True), kl=KL())
+    step = Term("sum", "togo", 0.95, group="prompt+anchor")
+    return Algorithm(layout="per_turn", terms=(Term(), step), kl=KL(coef=0.01))
 
 
 def names() -> list[str]:
-    """All presets, in the order of this file."""
+    """All presets."""
     return [name for name, made in globals().items() if _is_preset(name, made)]
 
 
-def load(name: str) -> Algorithm:
+def preset(name: str) -> Algorithm:
     """The preset called `name`; raises `NotFound` listing them."""
     if name not in names():
         raise NotFound(f"no preset {name!r}; known: {', '.join(names())}")
@@ -285,4 +260,4 @@ def load(name: str) -> Algorithm:
 
 def _is_preset(name: str, made: object) -> bool:
     hints = getattr(made, "__annotations__", {})
-    return not name.startswith("_") and name != "load" and hints == {"return": "Algorithm"}
+    return not name.startswith("_") and hints == {"return": "Algorithm"}

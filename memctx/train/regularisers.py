@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -45,7 +46,8 @@ class EntropySmooth:
 
     Adds coef * alpha * (relu(H - high * past) + relu(low * past - H)) / past for turns from `start` of the longest on. The
     released code compares instead of measuring, so its penalty is constant in the weights and has no gradient; this one has
-    a gradient exactly outside the band. `past`: mean entropy by turn number over the batches told to `note`.
+    a gradient exactly outside the band. `past`: mean entropy by turn number over the batches told to `note`. `fade`: updates
+    over which the weight sinks slowly and in the second half fast, as the released code can; 0: it stays.
     """
 
     coef: float = 0.001
@@ -53,10 +55,18 @@ class EntropySmooth:
     high: float = 2.0
     alpha: float = 0.1
     start: float = 0.5
+    fade: int = 0
     past: dict[int, tuple[float, int]] = field(default_factory=dict)
 
-    def of(self, entropy: Tensor, rows: Rows, table: Table, weight: Tensor) -> Tensor:
-        """The penalty of a batch, given what was noted of earlier ones."""
+    def share(self, step: int) -> float:
+        """The weight at update `step`, with p from 0 to 1 in each half: 1 - 0.2 (1 - exp(-2p)), then 0.8 exp(-3p)."""
+        if not self.fade:
+            return 1.0
+        half, p = divmod(min(2 * step / self.fade, 2.0), 1.0)
+        return 1 - 0.2 * (1 - math.exp(-2 * p)) if half == 0 else 0.8 * math.exp(-3 * (p if half == 1 else 1.0))
+
+    def of(self, entropy: Tensor, rows: Rows, table: Table, weight: Tensor, step: int = 0) -> Tensor:
+        """The penalty of a batch at update `step`, given what was noted of earlier ones."""
         number = table.t[rows.turn.clamp_min(0)]
         late = number >= self.start * int(table.t.max())
         means = {t: mean for t, (mean, _) in self.past.items() if mean > 0}
@@ -69,7 +79,7 @@ class EntropySmooth:
         each = torch.where(
             (band > 0) & late & rows.mask, over / band.clamp_min(1e-8), torch.zeros((), dtype=over.dtype)
         )
-        return self.coef * self.alpha * (weight * each).sum()
+        return self.share(step) * self.coef * self.alpha * (weight * each).sum()
 
     def note(self, entropy: Tensor, rows: Rows, table: Table) -> None:
         """Take a batch into the history."""

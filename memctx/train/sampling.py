@@ -212,6 +212,24 @@ def top_spread(share: float) -> Filter:
     return choose
 
 
+def reject_unprofiled(low: float = 0.3, width: float = 0.1) -> Filter:
+    """Filter: a turn with probe["coverage"], which only correct ones have, is trained with chance clip((coverage - low) / width).
+
+    The profiling rejection of Dr.Kernel (2602.05885). The others, and all rewards, stay.
+    """
+
+    def choose(rollouts: Sequence[Rollout]) -> list[Rollout]:
+        for rollout in rollouts:
+            for turn in rollout.turns:
+                if "coverage" in turn.probe:
+                    chance = (float(turn.probe["coverage"]) - low) / width
+                    draw = Random(f"{rollout.id} {turn.t} {rollout.segments[turn.segment].version}").random()
+                    turn.probe["rejected"] = draw >= chance
+        return list(rollouts)
+
+    return choose
+
+
 def with_spread(rollouts: Sequence[Rollout]) -> list[Rollout]:
     """Filter: groups whose outcomes are all equal go, unless all would."""
     groups = _groups(rollouts)

@@ -1,6 +1,6 @@
 """The trainer: one process, one loop. Sample, pay, update, note down; go on from where it stopped.
 
-    train(policy, stage, presets.load("supo"), steps=200, tasks=16, out="runs/supo")
+    train(policy, stage, presets.preset("supo"), steps=200, tasks=16, out="runs/supo")
 
 The same seed gives the same run, and a run that was stopped and taken up again the same as one that was not.
 """
