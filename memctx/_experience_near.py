@@ -23,6 +23,7 @@ T = TypeVar("T", bound=np.generic)
 
 SCAN = 1_000  # rows that a search compares
 CELL = 128  # rows of a cell at most
+NEAR = 64  # cells that mostly hold as many
 ROUNDS = 4  # of moving two centres apart
 NO_WORDS: Words = np.empty(0, np.int32)
 
@@ -127,8 +128,15 @@ class Nearby:
 
     def _near(self, vector: Vector, scan: int) -> Rows:
         """The rows of the cells whose centres are nearest."""
+        far = -(self._centres[: len(self._cells)] @ vector)
+        likely = np.argpartition(far, NEAR)[:NEAR] if len(far) > NEAR else np.arange(len(far))
+        found = self._of(likely[np.argsort(far[likely])], scan)
+        return found if len(found) >= scan else self._of(np.argsort(far), scan)
+
+    def _of(self, cells: NDArray[np.int64], scan: int) -> Rows:
+        """The rows of these cells, in order, until there are `scan`."""
         chosen = array("i")
-        for cell in np.argsort(-(self._centres[: len(self._cells)] @ vector)).tolist():
+        for cell in cells.tolist():
             chosen.extend(self._cells[cell])
             if len(chosen) >= scan:
                 break

@@ -18,8 +18,8 @@ from memctx._experience_words import Words
 
 LEVELS: tuple[Level, ...] = ("principle", "method", "example", "pattern", "diagnostic", "mistake")
 ROWS = 128  # situations looked at, the nearest first,
-READ = 20_000  # and experiences in them,
-MOST = 300  # of which so many are compared,
+READ = 4_000  # and experiences in them,
+MOST = 200  # of which so many are compared,
 BEST = 128  # and of those the ones whose words are compared
 TWINS = 8  # situations in which a duplicate is looked for
 SAME_ADVICE = 0.85  # share of words from which on two advices say the same,
