@@ -41,6 +41,8 @@ from memctx.train.shapers import (
     WellFormed,
 )
 
+FOUR = Joint(minibatches=4)
+
 
 def reinforce() -> Algorithm:
     """REINFORCE (Williams, 1992): A = R; loss -A log pi."""
@@ -73,23 +75,29 @@ def turn_ppo() -> Algorithm:
 
     Its critic's lambda is not known; ours is 1.
     """
-    return Algorithm(critic=Critic("token"), sampling=Group(1), loss=PolicyLoss(ratio="turn", agg="response"))
+    loss = PolicyLoss(ratio="turn", agg="response")
+    return Algorithm(critic=Critic("token"), sampling=Group(1), loss=loss, schedule=FOUR)
 
 
 def s_ppo() -> Algorithm:
-    """S-PPO of ST-PPO (2511.20718): the gradient over the norm of the clipping bias, where that is above 1 (our guard)."""
-    return Algorithm(critic=Critic("token"), sampling=Group(1), loss=PolicyLoss(clip_bias=True, agg="response"))
+    """S-PPO of ST-PPO (2511.20718): the gradient over the norm of the clipping bias, where that is above 1 (our guard).
+
+    With one update a batch nothing is clipped and this is PPO; so four, as in the others of its family.
+    """
+    return Algorithm(
+        critic=Critic("token"), sampling=Group(1), loss=PolicyLoss(clip_bias=True, agg="response"), schedule=FOUR
+    )
 
 
 def st_ppo() -> Algorithm:
     """ST-PPO (2511.20718): the turn's ratio and the clipping-bias norm together."""
     loss = PolicyLoss(ratio="turn", clip_bias=True, agg="response")
-    return Algorithm(critic=Critic("token"), sampling=Group(1), loss=loss)
+    return Algorithm(critic=Critic("token"), sampling=Group(1), loss=loss, schedule=FOUR)
 
 
 def so_grpo() -> Algorithm:
     """SO-GRPO (2511.20718, second version): ST-PPO's loss with a group's advantage. No code is public; inferred."""
-    return Algorithm(loss=PolicyLoss(ratio="turn", clip_bias=True))
+    return Algorithm(loss=PolicyLoss(ratio="turn", clip_bias=True), schedule=FOUR)
 
 
 def seeupo() -> Algorithm:
@@ -149,12 +157,15 @@ def flow_grpo() -> Algorithm:
     The released code takes them over turn rows, so long rollouts weigh more.
     """
     loss, planner = PolicyLoss(clip=(0.2, 0.3), agg="rollout"), frozenset({"planner", "agent"})
-    return Algorithm(layout="per_turn", train_modules=planner, loss=loss, kl=KL(), schedule=Joint(minibatches=4))
+    return Algorithm(layout="per_turn", train_modules=planner, loss=loss, kl=KL(), schedule=FOUR)
 
 
 def refuel() -> Algorithm:
-    """REFUEL (2410.04612): regress the difference of two rollouts' rewards on the turn they part at."""
-    return Algorithm(sampling=ResampleFrom(), loss=PairLoss("refuel", 1.0), schedule=Iterative())
+    """REFUEL (2410.04612): regress the difference of two rollouts' rewards on the turn they part at.
+
+    eta is for rewards of about 0.01; for rewards of 0..1 take 10.
+    """
+    return Algorithm(sampling=ResampleFrom(), loss=PairLoss("refuel", 1000.0), schedule=Iterative())
 
 
 def mica() -> Algorithm:
