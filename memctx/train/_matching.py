@@ -68,7 +68,7 @@ def transport(grid: NDArray[np.float64], reg: float) -> NDArray[np.float64]:
         raise ConfigError(f"reg = {reg}: must be above 0", field="reg")
     score = grid / reg
     rows, columns = (-np.log(size) for size in grid.shape)
-    v = np.zeros(grid.shape[1])
+    u, v = np.zeros(grid.shape[0]), np.zeros(grid.shape[1])
     for _ in range(ROUNDS):
         u = rows - _logsum(score + v[None, :], 1)
         v = columns - _logsum(score + u[:, None], 0)

@@ -21,15 +21,19 @@ class Codec(Protocol):
 
     def head(self, role: str) -> list[int]:
         """What stands before a message's text."""
+        ...
 
     def body(self, text: str) -> list[int]:
         """The text."""
+        ...
 
     def tail(self) -> list[int]:
         """What stands after it; begins with a stop id."""
+        ...
 
     def text(self, ids: Sequence[int]) -> str:
         """Sampled ids as text, without what ends the turn."""
+        ...
 
 
 class Bytes:

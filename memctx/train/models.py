@@ -35,14 +35,17 @@ class Policy(Protocol):
 
     def logits(self, ids: Tensor, attend: Tensor) -> Tensor:
         """(B, L, V), over the temperature."""
+        ...
 
     def sample(
         self, prompts: Sequence[Sequence[int]], *, tokens: int, stop: Collection[int], seeds: Sequence[int]
     ) -> list[Sampled]:
         """At most `tokens` a prompt. Each prompt has a seed of its own, so who is beside it changes nothing."""
+        ...
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """What is trained."""
+        ...
 
 
 class Causal:

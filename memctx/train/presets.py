@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from memctx.errors import NotFound
-from memctx.train._memory_presets import (  # noqa: F401 - presets too
+from memctx.train._memory_presets import (
     agent_omit,
     fold_grpo,
     iter_research,
@@ -42,6 +42,7 @@ from memctx.train.shapers import (
 )
 
 FOUR = Joint(minibatches=4)
+MEMORY = (supo, resum, memagent, iter_research, mem_alpha, mem1, agent_omit, fold_grpo, memory_policy)
 
 
 def reinforce() -> Algorithm:
@@ -257,8 +258,9 @@ def gigpo() -> Algorithm:
 
 
 def names() -> list[str]:
-    """All presets."""
-    return [name for name, made in globals().items() if _is_preset(name, made)]
+    """All presets; those of `MEMORY` last."""
+    late = [made.__name__ for made in MEMORY]
+    return [name for name, made in globals().items() if _is_preset(name, made) and name not in late] + late
 
 
 def preset(name: str) -> Algorithm:

@@ -24,6 +24,7 @@ class Sampling(Protocol):
 
     def collect(self, stage: Stage, policy: Policy, tasks: Sequence[int], seed: int, version: int = 0) -> list[Rollout]:
         """Finished rollouts of the tasks, group by group."""
+        ...
 
 
 def actors(stage: Stage, tasks: Sequence[int], n: int, seed: int, version: int = 0) -> list[Actor]:

@@ -22,6 +22,7 @@ class Schedule(Protocol):
 
     def run(self, learner: Learner, rollouts: Sequence[Rollout]) -> Facts:
         """Update the policy, and the critic where there is one. Returns figures."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
