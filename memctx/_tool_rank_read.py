@@ -86,7 +86,7 @@ def _known(source: Mapping[str, Any]) -> dict[str, Any]:
 def _tool(name: str, known: Mapping[str, Any], definition: Mapping[str, Any], raw: Any) -> Tool:
     server = str(known.get("server", ""))
     description = str(definition.get("description") or "")
-    schema = next((definition[key] for key in _SCHEMAS if isinstance(definition.get(key), Mapping)), {})
+    schema: Any = next((definition[key] for key in _SCHEMAS if isinstance(definition.get(key), Mapping)), {})
     arguments = " ".join(_words(schema))
     about = " ".join(str(known[key]) for key in ("category", "server_description") if key in known)
     identity = f"{server}/{name}" if server else name

@@ -30,9 +30,9 @@ class Used:
     def votes(self, query: str) -> Floats:
         """For each tool 0 to 1: its share of the nearest examples, times how near they are; the best view counts."""
         asked = kinds(query[:QUERY])
-        return np.stack([self._vote(near) for near in self._embedder.embed(_views(asked)) @ self._vectors.T]).max(
-            axis=0
-        )
+        likeness = self._embedder.embed(_views(asked)) @ self._vectors.T
+        best: Floats = np.stack([self._vote(near) for near in likeness]).max(axis=0)
+        return best
 
     def _vote(self, near: Floats) -> Floats:
         best = np.argsort(-near, kind="stable")[:NEAREST]

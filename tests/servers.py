@@ -323,7 +323,8 @@ def responses_events(answer: Json) -> Iterator[Event]:
     yield event("response.in_progress", response=started)
     for index, item in enumerate(answer["output"]):
         at = {"item_id": item["id"], "output_index": index}
-        bare: Json = {"message": {"content": []}, "function_call": {"arguments": ""}}.get(item["type"], {})
+        empty: dict[str, Json] = {"message": {"content": []}, "function_call": {"arguments": ""}}
+        bare = empty.get(item["type"], {})
         yield event("response.output_item.added", output_index=index, item={**item, **bare, "status": "in_progress"})
         if item["type"] == "message":
             part = item["content"][0]
