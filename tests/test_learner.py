@@ -24,13 +24,14 @@ from memctx.train.batch import collate
 from memctx.train.codec import Symbols
 from memctx.train.critics import hierarchical
 from memctx.train.envs.bandit import Bandit
+from memctx.train.envs.try_again import TryAgain
 from memctx.train.envs.wason import Wason
 from memctx.train.learner import Learner
 from memctx.train.losses import PolicyLoss, entropies, logprobs, spread
 from memctx.train.models import Causal, Sampled, lora, tiny
 from memctx.train.regularisers import KL, Entropy, EntropySmooth
 from memctx.train.rollouts import Role, Rollout
-from memctx.train.sampling import EntropyBranch, Group, ReplayInject, ResampleFrom, reject_unprofiled
+from memctx.train.sampling import EntropyBranch, Group, PartialRestart, ReplayInject, ResampleFrom, reject_unprofiled
 from memctx.train.schedules import CriticThenActor, Joint
 from memctx.train.shapers import TurnDecay
 from memctx.train.trainer import resume, save, train
@@ -289,6 +290,34 @@ def test_pairs_part_at_a_turn_that_was_played_though_runs_end_at_different_turns
     assert math.isfinite(algorithm.schedule.run(Learner(small(), algorithm), found)["loss"])
 
 
+def test_partial_rollouts_start_where_something_was_omitted() -> None:
+    def probe(actor: Any, turn: Any) -> None:
+        turn.probe["saved"] = float(turn.t == 1 and actor.task == 0)
+
+    found = PartialRestart(4, restarts=3).collect(stage(probe=probe), small(), [0, 1], 7)
+    assert [each.group for each in found] == ["0"] * 7 + ["1"] * 4
+    assert len({each.id for each in found}) == 11
+    firsts = {each.turns[0].text for each in found[:4]}
+    again = [each for each in found if each.source == "branch"]
+    assert len(again) == 3
+    assert all(each.turns[0].text in firsts and each.status == "finished" for each in again)
+
+
+def test_a_wrong_answer_is_asked_again_and_late_answers_are_worth_less() -> None:
+    state: Any = TryAgain(attempts=3).start(0)
+    assert "number of an arm" in state.observation
+    wrong = state.after("0")
+    assert (wrong.rewards, wrong.observation) == ((), "Incorrect. Think again.\narm?")
+    assert wrong.after("3").rewards == (1.0,)
+    assert wrong.after("1").after("2").rewards == (0.0,), "no more than three"
+    run = stage(env=TryAgain(attempts=3), turns=3).actor(0, 0, 0)
+    play([run], small())
+    done = run.finish()
+    assert done.status == "finished"
+    TurnDecay()([done])
+    assert done.outcome["task"] == (0.5 ** (len(done.turns) - 1) if done.turns[-1].text == "3" else 0.0)
+
+
 def test_a_branch_keeps_what_was_measured() -> None:
     def probe(actor: Any, turn: Any) -> None:
         actor.recorder.rollout.meta["gold"] = -1.0
@@ -411,6 +440,17 @@ def test_losses_of_a_bf16_model_are_float32() -> None:
         facts = algorithm.schedule.run(Learner(policy, algorithm), mixed())
         assert math.isfinite(facts["loss"])
         assert facts["grad_norm"] > 0
+
+
+def test_bf16_computes_low_and_learns_high() -> None:
+    policy = Causal(small().model, CODEC.pad, bf16=True)
+    ids = torch.tensor([[1, 2, 3]])
+    assert policy.logits(ids, torch.ones_like(ids)).dtype == torch.bfloat16
+    before = [each.detach().clone() for each in policy.parameters()]
+    train(policy, stage(), presets.preset("grpo"), steps=2, tasks=2, lr=1e-6)
+    assert all(each.dtype == torch.float32 for each in policy.parameters())
+    moved = [float((a - b.detach()).abs().max()) for a, b in zip(before, policy.parameters(), strict=True)]
+    assert 0 < max(moved) < 1e-5
 
 
 def adapted(seed: int = 0) -> Causal:
@@ -553,7 +593,7 @@ CARDS: dict[str, dict[str, Any]] = {
     "mem1": {"layout": "per_turn", "kl": KL(coef=0.001)},
     "mint": {"kl": KL(coef=0.01)},
     "gigpo": {"kl": KL(coef=0.01), "layout": "per_turn"},
-    "agent_omit": {"sampling": Group(8), "kl": KL(coef=0.001)},
+    "agent_omit": {"sampling": PartialRestart(8), "kl": KL(coef=0.001)},
 }
 
 

@@ -7,7 +7,7 @@ from memctx.train.algorithm import Algorithm, Critic
 from memctx.train.losses import PolicyLoss
 from memctx.train.memory_shapers import CallValidity, Compression, FoldProcess, Omission, Probed
 from memctx.train.regularisers import KL
-from memctx.train.sampling import Group
+from memctx.train.sampling import Group, PartialRestart
 from memctx.train.shapers import EfficiencyDecay, Outcome
 
 
@@ -50,9 +50,9 @@ def mem1() -> Algorithm:
 def agent_omit() -> Algorithm:
     """Agent-Omit (2602.04284): a share of the reward for text left out, where the task succeeded; contexts as they acted.
 
-    The released trainer scores one flat sequence, a context that the policy never saw. No partial rollouts in ours.
+    The released trainer scores one flat sequence, a context that the policy never saw.
     """
-    return Algorithm(shapers=(Omission(),), kl=KL())
+    return Algorithm(sampling=PartialRestart(8), shapers=(Omission(),), kl=KL())
 
 
 def fold_grpo() -> Algorithm:

@@ -270,7 +270,8 @@ class Learner:
         model: Any = copy.deepcopy(self.policy.model).eval()
         for each in model.parameters():
             each.requires_grad_(False)
-        return Causal(model, self.policy.pad, temperature=self.policy.temperature, device=self.policy.device)
+        policy = self.policy
+        return Causal(model, policy.pad, temperature=policy.temperature, device=policy.device, bf16=policy.bf16)
 
 
 def _padded(parts: Sequence[Tensor], rows: Rows) -> Tensor:

@@ -51,10 +51,13 @@ class Policy(Protocol):
 class Causal:
     """A causal LM of `transformers`. `pad`: the id that fills up; `device`: where it runs.
 
-    Dropout stays off: a policy is trained on the probabilities it acted with.
+    `bf16`: it computes in bfloat16 with weights as they are: kept in float32 they learn at small rates too. Dropout stays
+    off: a policy is trained on the probabilities it acted with.
     """
 
-    def __init__(self, model: Any, pad: int, *, temperature: float = 1.0, device: str = "cpu") -> None:
+    def __init__(
+        self, model: Any, pad: int, *, temperature: float = 1.0, device: str = "cpu", bf16: bool = False
+    ) -> None:
         if temperature <= 0:
             text = f"temperature = {temperature}: at 0 all rollouts of a group are equal and teach nothing; use 1.0"
             raise ConfigError(text, field="temperature")
@@ -62,6 +65,11 @@ class Causal:
         self.pad = pad
         self.temperature = temperature
         self.device = device
+        self.bf16 = bf16
+
+    def _call(self, **inputs: Any) -> Any:
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.bf16):
+            return self.model(**inputs)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         return (each for each in self.model.parameters() if each.requires_grad)
@@ -69,7 +77,7 @@ class Causal:
     def logits(self, ids: Tensor, attend: Tensor) -> Tensor:
         ids, attend = ids.to(self.device), attend.to(self.device)
         place = (attend.cumsum(1) - 1).clamp_min(0)
-        found: Tensor = self.model(input_ids=ids, attention_mask=attend, position_ids=place).logits
+        found: Tensor = self._call(input_ids=ids, attention_mask=attend, position_ids=place).logits
         return found / self.temperature
 
     @torch.no_grad()
@@ -89,7 +97,7 @@ class Causal:
         cache = None
         for _ in range(tokens):
             place = (attend.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :]
-            out = self.model(
+            out = self._call(
                 input_ids=ids, attention_mask=attend, position_ids=place, past_key_values=cache, use_cache=True
             )
             cache = out.past_key_values

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from memctx.train.acting import Actor, Stage, play
 from memctx.train.models import Policy
-from memctx.train.rollouts import Rollout
+from memctx.train.rollouts import Rollout, Turn
 
 SPREAD = 1_000_003  # between the seeds of steps: no two runs draw alike
 
@@ -132,11 +132,7 @@ class ResampleFrom:
     def collect(self, stage: Stage, policy: Policy, tasks: Sequence[int], seed: int, version: int = 0) -> list[Rollout]:
         chance = Random(seed)
         firsts = actors(stage, tasks, self.pairs, seed, version)
-        befores: list[list[Actor]] = [[] for _ in firsts]
-        for _ in range(stage.turns):
-            for run, before in zip(firsts, befores, strict=True):
-                before.extend([] if run.over else [run.fork(0, run.seed)])
-            play([run for run in firsts if not run.over], policy, turns=1)
+        befores = _retraced(firsts, stage, policy)
         points = [chance.choice(before) for before in befores]
         starts = [len(point.recorder.rollout.turns) for point in points]
         seconds = [point.fork(self.pairs + i % self.pairs, _own(chance)) for i, point in enumerate(points)]
@@ -148,6 +144,34 @@ class ResampleFrom:
                 rollout.meta |= {"pair": number, "from": pair[2]}
                 found.append(rollout)
         return found
+
+
+def omits(turn: Turn) -> bool:
+    """Whether the turn left something out."""
+    return float(turn.probe.get("saved", 0.0)) > 0
+
+
+@dataclass(frozen=True, slots=True)
+class PartialRestart:
+    """Agent-Omit (2602.04284): `n` runs a task, and up to `restarts` more from just before a turn that `select` picks."""
+
+    n: int = 8
+    restarts: int = 8
+    select: Callable[[Turn], bool] = omits
+
+    def collect(self, stage: Stage, policy: Policy, tasks: Sequence[int], seed: int, version: int = 0) -> list[Rollout]:
+        chance = Random(seed)
+        runs = actors(stage, tasks, self.n, seed, version)
+        points: dict[int, list[Actor]] = {task: [] for task in tasks}
+        for run, befores in zip(runs, _retraced(runs, stage, policy), strict=True):
+            turns = [turn for turn in run.recorder.rollout.turns if turn.module == "agent"]
+            points[run.task] += [before for before, turn in zip(befores, turns, strict=True) if self.select(turn)]
+        for before in points.values():
+            picked = chance.sample(before, min(self.restarts, len(before)))
+            again = [each.fork(self.n + i, _own(chance)) for i, each in enumerate(picked)]
+            play(again, policy)
+            runs += again
+        return [run.finish() for task in tasks for run in runs if run.task == task]
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +277,16 @@ def _groups(rollouts: Sequence[Rollout]) -> dict[str, list[Rollout]]:
 def _few(kept: list[Actor], done: list[Actor], task: int, width: int, chance: Random) -> list[Actor]:
     mine = [node for node in kept if node.task == task and not any(node is each for each in done)]
     return mine if len(mine) <= width else chance.sample(mine, width)
+
+
+def _retraced(runs: Sequence[Actor], stage: Stage, policy: Policy) -> list[list[Actor]]:
+    """Play the runs to their ends; for each, what it was before each of its turns."""
+    befores: list[list[Actor]] = [[] for _ in runs]
+    for _ in range(stage.turns):
+        for run, before in zip(runs, befores, strict=True):
+            before.extend([] if run.over else [run.fork(0, run.seed)])
+        play([run for run in runs if not run.over], policy, turns=1)
+    return befores
 
 
 def _own(chance: Random) -> int:
