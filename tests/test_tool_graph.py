@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ RUNS = [
 ]
 
 
-def learned(*runs: list[Visit], **settings: float) -> ToolGraph:
+def learned(*runs: list[Visit], **settings: Any) -> ToolGraph:
     graph = ToolGraph(**settings)
     for run in runs:
         graph.learn(run, now=0.0)
