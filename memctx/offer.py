@@ -52,7 +52,7 @@ class Front:
     def take(self, tools: Sequence[Any] | None, system: Any) -> None:
         """The host's tools and system text for the coming request."""
         host = None if tools is None else tuple(tools)
-        new = host != self._host
+        new = not _equal(host, self._host)
         self._host = host
         if new:
             self.catalogue, self.names, self._index, self._sound = host or (), names_of(host), {}, False
@@ -63,17 +63,18 @@ class Front:
 
     def put(self, offer: Offer | None) -> None:
         """Let an offer be in force."""
-        if offer is not self.offer and offer != self.offer:
+        unsound = offer is not None and not self._sound  # also where the last call failed for that
+        if unsound or (offer is not self.offer and offer != self.offer):
             self.offer = offer
             self._stand()
 
     def _stand(self) -> None:
+        self.moved, self._tokens = True, None
         if self.offer is not None and not self._sound:
             from memctx.validity import offerable  # which imports this module
 
             offerable(self.catalogue)
             self._sound = True
-        self.moved, self._tokens = True, None
         if self.offer is None or self.offer.by == "defer":
             self._places = None
         elif self.offer.block:
@@ -112,7 +113,7 @@ class Front:
         """Which of them the model may call, in the request's order; None: all."""
         if self.offer is None or self.offer.by != "allow":
             return None
-        usable = set(self.offer.tools)
+        usable = set(self.usable)
         return tuple(name for name in self.offer.block or self.names if name in usable)
 
     @property
@@ -152,7 +153,7 @@ class Front:
 
     def _weight(self, name: str, tool: Any) -> int:
         known, size = self._sizes.get(name, (None, 0))
-        if known is not tool and known != tool:
+        if known is not tool and not _equal(known, tool):
             alone = self.counter.tools([tool])
             if self._frame is None:
                 self._frame = 2 * alone - self.counter.tools([tool, tool])
@@ -173,12 +174,20 @@ class Front:
         if self._sent is None:
             return 0
         before, system = self._sent
-        if tools == before and self.system == system:
+        if _equal(tools, before) and self.system == system:
             return None
-        same = takewhile(lambda pair: pair[0] is pair[1] or pair[0] == pair[1], zip(tools, before, strict=False))
+        same = takewhile(lambda pair: pair[0] is pair[1] or _equal(*pair), zip(tools, before, strict=False))
         return sum(self._weight(name_of(tool), tool) for tool, _ in same)
 
     def send(self) -> None:
         """The request goes out as it stands."""
         if self.moved:
             self._sent, self.moved = (self._prompted(), self.system), False
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether they are equal. Copies of what holds itself, as a schema may, are taken for different."""
+    try:
+        return bool(one == other)
+    except RecursionError:
+        return False

@@ -458,3 +458,108 @@ def test_five_thousand_tools_cost_little_where_nothing_is_new() -> None:
         host.view()
         times.append(perf_counter() - start)
     assert median(times) < 0.005  # about 0.5 ms on an idle machine
+
+
+# -- what must not loosen the cap
+
+
+def many_found(host: Host) -> None:
+    host.messages.append({"role": "user", "content": "please send the parcel"})
+    host.call("search_tools", {}, json.dumps({"tools": [{"name": name_of(each)} for each in TOOLS]}))
+
+
+def test_a_plan_of_a_wider_window_is_cut_to_the_cap() -> None:
+    host = Host(ToolWindow(k=3, cap=40))
+    many_found(host)
+    plan = host.view().plan.to_dict()
+    narrow = Host(ToolWindow(k=3, cap=8))
+    narrow.messages = host.messages
+    assert len(narrow.names(plan=plan)) == 8
+
+
+def test_a_plan_that_deferred_is_followed_by_a_list() -> None:
+    host = Host(ToolWindow(delivery="defer"))
+    host.ask("please send the parcel")
+    plan = host.view().plan.to_dict()
+    listing = Host(ToolWindow(k=3, cap=8))
+    listing.messages = host.messages
+    assert len(listing.names(plan=plan)) <= 8
+    back = listing.view().plan.to_dict()
+    assert host.view(plan=back).deferred
+
+
+def test_a_tool_without_a_name_that_comes_later_takes_a_place() -> None:
+    host = Host(ToolWindow(k=3, cap=8))
+    many_found(host)
+    assert len(host.names()) == 8
+    host.tools.append({"type": "web_search"})
+    assert len(host.names()) == 8
+
+
+@pytest.mark.parametrize("graph", ["none.graphml", "support"])
+def test_a_graph_that_fails_does_not_open_the_window(graph: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no graph today")
+
+    monkeypatch.setattr("memctx.graphs._saved.shared", fails)
+    session = Pipeline([ToolWindow(k=3, cap=8, graph=graph)]).session("a", memory=Memory().at("acme"))
+    with pytest.warns(UserWarning, match="without its graph"):
+        view = session.view([{"role": "user", "content": "please send the parcel"}], TOOLS)
+    assert 0 < len(view.tools or ()) <= 8
+
+
+def test_a_catalogue_that_cannot_be_read_does_not_open_the_window() -> None:
+    unreadable = {"name": "odd", "input_schema": {}, "function_declarations": [5]}
+    messages: list[dict[str, Any]] = []
+    session = Pipeline([ToolWindow(k=3, cap=8, prune="utility")], counter=len).session("a")
+    for text in ("please send the parcel", "and now the price of a horse"):
+        messages += [{"role": "user", "content": text}, {"role": "assistant", "content": "done"}]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert len(session.view(messages, [*TOOLS, unreadable]).tools or ()) <= 8
+
+
+def test_a_tool_too_large_for_the_budget_makes_no_other_leave() -> None:
+    wide = {f"parcel_{number}": {"type": "string", "description": "send the parcel"} for number in range(2_000)}
+    large = {"type": "function", "function": {"name": "send_any_parcel", "parameters": {"properties": wide}}}
+    host = Host(ToolWindow(k=3, cap=8), [*TOOLS, large], budget=6_000)
+    names = host.ask("please send the parcel")
+    assert "send_parcel" in names
+    assert "send_any_parcel" not in names
+
+
+def test_names_shared_by_two_tools_fail_every_time() -> None:
+    host = Host(ToolWindow(k=3, cap=8))
+    host.ask("please send the parcel")
+    host.tools.append(tool("send_parcel", "another server's"))
+    for _ in range(3):
+        with pytest.raises(ConfigError, match="both called 'send_parcel'"):
+            host.view()
+    host.tools.pop()
+    assert "send_parcel" in host.names()
+
+
+def test_copies_of_a_schema_that_holds_itself() -> None:
+    def looped() -> dict[str, Any]:
+        schema: dict[str, Any] = {"type": "object", "properties": {}}
+        schema["properties"]["child"] = schema
+        return {"type": "function", "function": {"name": "walk_tree", "description": "walks", "parameters": schema}}
+
+    host = Host(ToolWindow(k=3, cap=8, keep=("walk_tree",)))
+    host.messages.append({"role": "user", "content": "please send the parcel"})
+    for _ in range(3):
+        host.tools = [*TOOLS, looped()]
+        assert "walk_tree" in host.names()
+        host.messages.append({"role": "assistant", "content": "Wait."})
+
+
+def test_the_allow_list_names_no_tool_that_went_away() -> None:
+    host = Host(ToolWindow(k=3, cap=12, delivery="allow"))
+    host.ask("please send the parcel")
+    assert "send_parcel" in (host.view().allowed or ())
+    host.tools = [each for each in host.tools if name_of(each) != "send_parcel"]
+    host.messages.append({"role": "assistant", "content": "Wait."})
+    view = host.view()
+    assert set(view.allowed or ()) <= {name_of(each) for each in view.tools or ()}
+    host.messages.append({"role": "assistant", "content": "Wait."})
+    assert host.session.view(host.messages, None, now=0.0).allowed == ()

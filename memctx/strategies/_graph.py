@@ -44,10 +44,12 @@ def _from_file(path: Path) -> ToolGraph:
     from memctx.graphs._graphml import read
 
     key = (str(path), path.stat().st_mtime if path.exists() else 0.0)
-    if key not in _read:
+    graph = _read.get(key)
+    if graph is None:
+        graph = read(path)
         _read.clear()
-        _read[key] = read(path)
-    return _read[key]
+        _read[key] = graph
+    return graph
 
 
 def path_of(ctx: Context) -> tuple[str, ...]:

@@ -81,14 +81,21 @@ class ToolWindow(Component):
         held = self._held(ctx, names)
         if self.delivery == "defer":
             shown = tuple(dict.fromkeys((*now, *held)))
-            return [] if ctx.offer and shown == now else [Offer(shown, by="defer")]
+            same = ctx.offer is not None and ctx.offer.by == "defer" and shown == now
+            return [] if same else [Offer(shown, by="defer", at=ctx.offer.at if ctx.offer else "")]
         if self._all_fit(ctx, names):
             return [] if set(now) == set(names) else [self._offer(ctx, names, held, list(names))]
         happened = list(news(ctx.transcript, ctx.offer.at if ctx.offer else ""))
-        if ctx.offer and set(held) <= set(now) and not any(self._matters(each) for each in happened):
+        stands = ctx.offer is not None and self._allowed(ctx.offer, ctx, names) and set(held) <= set(now)
+        if stands and not any(self._matters(each) for each in happened):
             return []
         wanted = yield from self._wanted(ctx, names, happened)
         return [self._offer(ctx, names, held, wanted)]
+
+    def _allowed(self, offer: Offer, ctx: Context, names: Names) -> bool:
+        """Whether an offer keeps within the cap: it may be of another's settings, and the host's tools change."""
+        standing = [name for name in offer.block or offer.tools if name in names]
+        return offer.by != "defer" and len(standing) <= self._places(ctx)
 
     def _places(self, ctx: Context) -> int:
         """How many tools with a name there is room for; one without always stands."""
@@ -147,8 +154,11 @@ class ToolWindow(Component):
         uses = Uses.of(ctx)
         if self.prune != "utility" or not tools:
             return latest(tools, uses, self.k)
-        likeness = {hit.tool.name: hit.score for hit in _catalogue(ctx).search(query, len(tools), only=set(tools))}
-        return useful(tools, uses, likeness, self.k)
+        try:
+            hits = _catalogue(ctx).search(query, len(tools), only=set(tools))
+        except Exception:  # `_found` has warned
+            return latest(tools, uses, self.k)
+        return useful(tools, uses, {hit.tool.name: hit.score for hit in hits}, self.k)
 
     def _found(self, ctx: Context, names: Names, queries: list[str], next_ones: list[str]) -> list[str]:
         """The `k` best tools, the queries and the graph taking turns; where the catalogue cannot be read, the host's first."""
@@ -166,13 +176,17 @@ class ToolWindow(Component):
 
     def _next(self, ctx: Context) -> Asks:
         """The tools that the tool graph holds likely to come next, the likeliest first."""
-        graph = yield from graph_of(ctx, self.graph)
-        if graph is None:
+        try:
+            graph = yield from graph_of(ctx, self.graph)
+            if graph is None:
+                return []
+            state = state_of(ctx)
+            with suppress(EffectError):
+                yield Embed((state,))  # off the loop; the graph's embedder remembers it
+            suggested = graph.suggest(path_of(ctx), state, k=self.k)
+        except Exception as cause:  # the cap must hold whatever becomes of the graph
+            _warn_once(ctx, f"tool_window goes on without its graph: {cause!r:.200}")
             return []
-        state = state_of(ctx)
-        with suppress(EffectError):
-            yield Embed((state,))  # off the loop; the graph's embedder remembers it
-        suggested = graph.suggest(path_of(ctx), state, k=self.k)
         return [each.tool for each in suggested if each.score >= LIKELY]
 
     # -- what stands ---------------------------------------------------------------------------------------------------
@@ -186,10 +200,9 @@ class ToolWindow(Component):
         left = SHARE * ctx.limit - sum(ctx.weigh(name) for name in held)
         fitting: list[str] = []
         for name in reversed(others):
-            left -= ctx.weigh(name)
-            if len(fitting) == room or left < 0:
-                break
-            fitting.append(name)
+            if len(fitting) < room and ctx.weigh(name) <= left:  # one that is too large makes no other leave
+                left -= ctx.weigh(name)
+                fitting.append(name)
         evicted = [name for name in others if name not in fitting]
         if evicted:
             ctx.record({"strategy": self.name, "evicted": evicted})
