@@ -57,6 +57,13 @@ def op(given: Op, writer: str) -> Op:
     return given
 
 
+def source(given: Any) -> str:
+    """What experience may come from, as evidence names it. Raises `FilterError`."""
+    if not isinstance(given, str) or not given:
+        raise FilterError(f"source = {given!r:.40}: name the run, message or document as evidence does", field="source")
+    return plain(given)
+
+
 def texts(items: Iterable[Experience]) -> list[str]:
     """Every text that needs a vector."""
     return [text for each in items for text in (each.advice, each.observation, each.task) if text]

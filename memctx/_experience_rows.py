@@ -22,6 +22,7 @@ from memctx.stores._tables import document, embedding, outbox, record, request
 from memctx.stores._visible import CHUNK, SHOWN, Place, made
 
 KIND = "experience"
+LARGEST = (1 << 63) - 1  # number that every store can look up
 PAGE = 4_096  # rows read at once
 _NAMED = select(*SHOWN).where(  # built once: it is asked at every step
     record.c.scope + "" == bindparam("scope"), record.c.id.in_(bindparam("ids", expanding=True))
@@ -104,6 +105,7 @@ def read_some(
 def named(conn: Connection, scope: str, ids: Sequence[int]) -> dict[int, tuple[Record, Experience]]:
     """Records of experiences by id, current or not."""
     found: dict[int, tuple[Record, Experience]] = {}
+    ids = [each for each in ids if isinstance(each, int) and 0 < each <= LARGEST]  # a model may name any number
     for start in range(0, len(ids), CHUNK):
         for row in conn.execute(_NAMED, {"scope": scope, "ids": ids[start : start + CHUNK]}):
             held = made(row)

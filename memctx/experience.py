@@ -155,11 +155,15 @@ class Library:
 
     def revoke(self, source: str) -> list[int]:
         """Forget everything that comes from a run, message or document, and let nothing more of it in; returns the ids."""
-        return self.memory.run(*self._changing(lambda change: change.revoke(source), []), writes=True)
+        return self.memory.run(*self._revoking(source), writes=True)
 
     async def arevoke(self, source: str) -> list[int]:
         """As `revoke`."""
-        return await self.memory.arun(*self._changing(lambda change: change.revoke(source), []), writes=True)
+        return await self.memory.arun(*self._revoking(source), writes=True)
+
+    def _revoking(self, source: str) -> tuple[Work[list[int]], list[str]]:
+        named = given.source(source)
+        return self._changing(lambda change: change.revoke(named), [])
 
     def _applying(
         self, ops: Sequence[Op], writer: str, outcome: float | None, source: str | int

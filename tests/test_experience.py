@@ -767,3 +767,19 @@ def test_odd_texts_are_kept(library: Library) -> None:
     assert len(found.advice) <= 600
     assert len(found.observation) <= 4_000
     assert [item.experience.id for item in library.retrieve(odd, TASK, 1)] == [each]
+
+
+def test_a_number_no_store_can_hold_is_an_id_nobody_has(library: Library) -> None:
+    huge = 10**30
+    with pytest.raises(NotFound, match=str(huge)):
+        library.apply([Remove(huge)], writer="model")
+    with pytest.raises(NotFound):
+        library.get(huge)
+    library.report([huge], 1.0)
+    assert library.items() == []
+
+
+@pytest.mark.parametrize("source", [None, "", 5])
+def test_what_is_revoked_has_a_name(library: Library, source: Any) -> None:
+    with pytest.raises(FilterError, match="source"):
+        library.revoke(source)
