@@ -240,3 +240,10 @@ def test_a_file_gives_back_what_was_learned(tmp_path: Path) -> None:
     again = _graphml.read(tmp_path / "x.graphml")
     assert again.dump() == graph.dump()
     assert json.dumps([str(edge) for edge in again.edges()]) == json.dumps([str(edge) for edge in graph.edges()])
+
+
+def test_no_graph_learns_from_a_reward_that_is_no_number() -> None:
+    memory = Memory().at("acme")
+    with pytest.raises(ConfigError, match="reward"):
+        learn_run(memory, "g", dialogue("find_user"), float("nan"))
+    assert learn_run(memory, "g", dialogue("find_user")) == 1

@@ -110,3 +110,12 @@ def test_what_is_no_run_is_one_line(graph_: Any, tmp_path: Path, text: str, says
     assert says in said.err
     assert said.err.startswith("memctx: ")
     assert said.err.count("\n") == 1
+
+
+def test_a_broken_run_is_named(graph_: Any, tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text("\n".join(json.dumps(each) for each in (record("find"), {"messages": [{"role": "user"}]})))
+    done = graph_(path)
+    assert done.code == 2
+    assert f"{path}, run 2: message 0" in done.err
+    assert done.err.count("\n") == 1

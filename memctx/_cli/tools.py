@@ -54,7 +54,7 @@ def graph(
 def _learn(learned: ToolGraph, files: list[Path], *, quiet: bool) -> dict[str, int]:
     """Learn every run; how many were read, and how many of them learned. Raises `ConfigError` where no run has a call."""
     from memctx._cli import show
-    from memctx.errors import ConfigError
+    from memctx.errors import ConfigError, InvalidMessage
     from memctx.graphs._visits import visits
     from memctx.runs import load, load_dir
 
@@ -64,7 +64,11 @@ def _learn(learned: ToolGraph, files: list[Path], *, quiet: bool) -> dict[str, i
         for done, path in enumerate(paths, 1):
             for run in load(path):
                 read += 1
-                taken += bool(learned.learn(visits(run.messages), reward=1.0 if run.reward is None else run.reward))
+                try:
+                    called = visits(run.messages)
+                except InvalidMessage as cause:
+                    raise InvalidMessage(f"{path}, run {read}: {cause}", code=cause.code, index=cause.index) from cause
+                taken += bool(learned.learn(called, reward=1.0 if run.reward is None else run.reward))
             watch("files", done, len(paths))
     if not taken:
         text = f"none of {read} run(s) ended well and called a tool: there is nothing to draw"

@@ -13,6 +13,7 @@ Source of the idea: SIT-Graph / H-EPM (arXiv 2512.07287): counts, a bonus of 1/l
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from typing import Any
 from pydantic import Field, PrivateAttr
 
 from memctx.component import Component
+from memctx.errors import ConfigError
 from memctx.graphs._edges import START, Edge, Edges, State, Visit
 from memctx.graphs._rank import Facts, Ranker, Suggestion
 from memctx.graphs._state import summarise
@@ -69,7 +71,10 @@ class ToolGraph(Component):
         """Take in a finished run; returns the edges it changed. A run with `reward` below `success` changes nothing.
 
         `now`: seconds since 1970, by default the clock; only a half-life looks at it. Visits of no tool ("") are left out.
+        Raises `ConfigError` for a reward that is NaN.
         """
+        if math.isnan(reward):
+            raise ConfigError("reward = nan: give the outcome as a number", field="reward")
         if reward < self.success:
             return []
         with self._lock:
