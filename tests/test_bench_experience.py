@@ -246,3 +246,10 @@ def test_on_real_runs_a_step_knows_more_than_a_task_and_that_more_than_nothing(
 
 def test_every_method_is_listed_once() -> None:
     assert {"none", "task", "step", "slea"} <= set(METHODS)
+
+
+@pytest.mark.parametrize("text", ["garbage {", '{"messages": [{"role": "user", "content": "hi"}], "reward": 1}\n'])
+def test_broken_runs_are_one_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "tau2_airline.jsonl").write_text(text)
+    with pytest.raises(ConfigError, match=r"runs of tau_airline"):
+        list(bench(tmp_path, tmp_path, ["none"]))

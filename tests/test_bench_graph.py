@@ -127,3 +127,11 @@ def test_the_hybrid_is_better_than_its_arms_and_the_baselines(root: Path, monkey
     ours = lines.pop("memctx")
     assert all(ours.hit2 > line.hit2 for line in lines.values())
     assert ours.hit2 >= lines["bigram"].hit2 + 0.05
+
+
+@pytest.mark.parametrize("text", ["garbage {", '{"messages": [{"role": "user", "content": "hi"}]}\n'])
+def test_broken_runs_are_one_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "trajectories").mkdir()
+    (tmp_path / "trajectories" / "tau2_airline.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    with pytest.raises(ConfigError, match="runs of tau2"):
+        list(bench(tmp_path, tmp_path, ["bigram"]))

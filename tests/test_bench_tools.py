@@ -122,3 +122,14 @@ def test_the_public_sets_are_read_whole(root: Path, name: str, tools: int) -> No
     assert len(known) == len(found.tools) == tools
     assert found.queries
     assert all(group & known for query in found.queries for group in query.gold)
+
+
+@pytest.mark.parametrize("text", ["garbage {", "{}\n[1, 2]\n", "5\n", ""])
+def test_broken_files_are_one_error(tmp_path: Path, text: str) -> None:
+    for name in ("toolbench_apis.jsonl.gz", "toolbench_queries.jsonl.gz"):
+        (tmp_path / name).write_bytes(gzip.compress(text.encode()))
+    with pytest.raises(ConfigError, match="the tool set toolbench"):
+        list(bench(tmp_path, ["bm25"], [5], ["toolbench"]))
+    (tmp_path / "toolbench_apis.jsonl.gz").write_bytes(b"not packed")
+    with pytest.raises(ConfigError, match="BadGzipFile"):
+        list(bench(tmp_path, ["bm25"], [5], ["toolbench"]))

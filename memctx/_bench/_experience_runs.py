@@ -12,6 +12,7 @@ from typing import Any
 
 from memctx import runs
 from memctx._bench._experience_actions import household, shell, sql
+from memctx._bench._reading import reading
 from memctx.errors import ConfigError
 
 SHARE = 3  # one task of so many is tested when a folder is split inside
@@ -80,7 +81,8 @@ def stories(folder: Path, kind: Kind) -> list[Story]:
     inside = folder / "trajectories"
     held = sorted((inside if inside.is_dir() else folder).glob("*.jsonl*"))
     paths = [path for path in held if path.name.startswith(kind.files)]
-    found = [story for path in paths for story in _of_file(path, kind)]
+    with reading(f"runs of {kind.name}", folder):
+        found = [story for path in paths for story in _of_file(path, kind)]
     return [story for story in found if story.steps]
 
 

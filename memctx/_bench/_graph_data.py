@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from memctx._bench._reading import reading
 from memctx.errors import InvalidMessage
 from memctx.graphs._visits import visits
 from memctx.graphs.tool_graph import Visit, summarise
@@ -46,8 +47,9 @@ class _Dialogue:
 
 
 def read(folder: Path, dataset: str) -> list[Recorded]:
-    """The runs of a set that have a call. `folder` as `shared/data`; a file that is not there gives no runs."""
-    return [run for run in DATASETS[dataset](folder) if run.visits]
+    """The runs of a set that have a call. `folder` as `shared/data`; a file that is not there gives no runs. Raises `ConfigError`."""
+    with reading(f"runs of {dataset}", folder):
+        return [run for run in DATASETS[dataset](folder) if run.visits]
 
 
 def _tau(folder: Path, pattern: str) -> Iterator[Recorded]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from memctx._bench._reading import reading
 from memctx.errors import ConfigError
 
 Raw = dict[str, Any]
@@ -40,10 +41,11 @@ def load(folder: Path, name: str) -> ToolSet:
     """One of `SETS`. Raises `ConfigError` for a name or a folder that is not known."""
     if name not in SETS:
         raise ConfigError(f"tool set {name!r:.40} is not known; use {', '.join(SETS)}", field="datasets")
-    try:
-        return SETS[name](folder)
-    except OSError as cause:
-        raise ConfigError(f"{folder} does not hold the tool set {name}: {cause.filename}", field="path") from cause
+    with reading(f"the tool set {name}", folder):
+        found = SETS[name](folder)
+    if not found.tools or not found.queries:
+        raise ConfigError(f"{folder} holds no tools or no queries of the tool set {name}", field="path")
+    return found
 
 
 def toolbench(folder: Path) -> ToolSet:
