@@ -387,3 +387,17 @@ def test_a_run_needs_a_first_prompt() -> None:
 def test_one_run_has_no_deviation() -> None:
     assert spread([0.5]).deviation == 0
     assert spread([0.0, 1.0]).deviation == pytest.approx(0.7071, abs=1e-4)
+
+
+def test_a_model_that_says_nothing_is_no_failure_and_what_is_no_text_is_named() -> None:
+    assert loop(lambda _: None).run().best.text
+    with pytest.raises(ConfigError, match="answered with dict"):
+        loop(lambda _: {"content": "x"}).run()
+
+
+def test_an_async_model_that_fails_raises_what_a_plain_one_does() -> None:
+    async def fails(_: Any) -> str:
+        raise TimeoutError("no answer")
+
+    with pytest.raises(TimeoutError, match="no answer"):
+        asyncio.run(loop(fails).arun())

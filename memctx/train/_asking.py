@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from memctx.errors import ConfigError
 from memctx.experience import Experience
 from memctx.train._positions import Met, contested, strategic
 from memctx.train.tournament import Played
@@ -46,6 +47,13 @@ def written(rules: str, parents: Sequence[str], insights: Sequence[Experience]) 
 def lessons(items: Iterable[Experience]) -> str:
     """One a line, with its id and how those fared who were told it."""
     return _lines(f"[{item.id}] ({item.helped:+.1f} in {item.outcomes}) {item.advice}" for item in items)
+
+
+def said(answer: Any) -> str:
+    """A model's answer as text; "" where it gave none. Raises `ConfigError` for what can be no answer."""
+    if answer is not None and not isinstance(answer, str):
+        raise ConfigError(f"generate answered with {type(answer).__name__}: it must return text", field="generate")
+    return answer or ""
 
 
 def told(prompt: str, items: Iterable[Experience]) -> str:

@@ -37,7 +37,10 @@ def run(steps: Steps[R]) -> R:
 
 
 async def arun(steps: Steps[R], at_once: int = 16) -> R:
-    """As `run`, with up to `at_once` calls under way; plain functions run in threads."""
+    """As `run`, with up to `at_once` calls under way; plain functions run in threads.
+
+    What a call raises calls the others off, and is raised as it is.
+    """
     return await _arun(steps, asyncio.Semaphore(at_once))
 
 
@@ -48,8 +51,11 @@ async def _arun(steps: Steps[R], free: asyncio.Semaphore) -> R:
             jobs = steps.send(answers)  # type: ignore[arg-type]  # None starts it
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_acalled(j, free) if isinstance(j, Call) else _arun(j, free)) for j in jobs]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(_acalled(j, free) if isinstance(j, Call) else _arun(j, free)) for j in jobs]
+        except ExceptionGroup as several:  # the first one's failure called the others off
+            raise several.exceptions[0] from None
         answers = [task.result() for task in tasks]
 
 

@@ -151,7 +151,7 @@ class Evolution:
             if each.insights:
                 yield [Call(self.bank.report, (each.insights, self._fared(each)))]
         (text,) = yield [Call(self.generate, (self._reflection(games),))]
-        proposed = parse(text)
+        proposed = parse(ask.said(text))
         (changed,) = yield [Call(self.bank.apply, (proposed.ops, [f"{self.memo.seed}/g{self.number}"]))]
         best = named[order[0]]
         evaluation = yield from self._evaluated(best)
@@ -209,7 +209,7 @@ class Evolution:
             asked.append(Call(self.generate, (ask.written(self.env.rules, parents, told),)))
         answers = yield asked
         for each, answer in zip(new, answers, strict=True):
-            text = answer.strip()
+            text = ask.said(answer).strip()
             if not text or len(text) > LONGEST_PROMPT or text in texts.values():
                 text = ask.told(each.text, [items[number] for number in each.insights])
             texts[each.name] = text
