@@ -1,14 +1,18 @@
 """Policies: what a strategy asks when it must choose.
 
 This file says what one is; every other file here is one; a leading _ marks a helper.
-A policy maps features to scores. A learned one replaces the rules with the same interface; the decision is recorded
-either way, so it can be trained on later.
+A policy maps features to scores. Rules read a few counts (`Features`); a learned policy reads a row of numbers a result
+(`memctx.policies._features`). The decision is recorded either way, so it can be trained on later.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,4 +43,19 @@ class Policy(Protocol):
 
     def score(self, features: list[Features]) -> list[float]:
         """Worth of keeping each result as it is, 0 to 1: about the chance that a later step needs it."""
+        ...
+
+
+class Learned(Protocol):
+    """A policy that reads rows instead: what `linear` and `mlp` are."""
+
+    @property
+    def name(self) -> str: ...
+
+    def needs(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, len(COLUMNS)) -> (n, 2) chances: a later step needs the result; it needs what a skim of it would lose."""
+        ...
+
+    def worth(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n,) 0 to 1: worth of keeping each result as it is, what a loss costs weighed against its tokens."""
         ...

@@ -12,7 +12,7 @@ from memctx.edits import Clear, Edit
 from memctx.strategies import Context, Proposal, nothing
 from memctx.strategies._choose import checked_policy, placeholder, ranked
 from memctx.strategies._pending import Pending
-from memctx.strategies._results import Found, Results, head_of
+from memctx.strategies._results import Found, Results, head_of, newest_results
 
 
 class ClearResults(Component):
@@ -20,7 +20,9 @@ class ClearResults(Component):
 
     With `inputs` the arguments of their calls go as well. With `high` nothing happens below that many tokens; above it
     enough results go to come down to `low`, the least worth by `policy` first. With 0 all are offered at any size, and
-    the pipeline decides when.
+    the pipeline decides when. With `below`, only results worth
+    less than that go, and none of the newest step with results. `policy`: "rules", "default", or a folder that `memctx train
+    keep` wrote. `shadow`: it is asked and recorded, the rules act.
     """
 
     keep: int = Field(default=3, ge=0)
@@ -30,6 +32,8 @@ class ClearResults(Component):
     low: int = Field(default=0, ge=0)
     placeholder: str = "Old result removed."
     policy: Annotated[str | dict[str, Any], AfterValidator(checked_policy)] = "rules"
+    below: float = Field(default=0, ge=0)
+    shadow: bool = False
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -44,19 +48,20 @@ class ClearResults(Component):
             return []
         pending, results = Pending.of(ctx), Results.of(ctx)
         last = results.total - self.keep
-        found = [item for item in results.editable(ctx, self.exclude) if item.rank < last]
+        before = newest_results(ctx) if self.below else len(ctx.transcript.steps)
+        found = [item for item in results.editable(ctx, self.exclude) if item.rank < last and item.step < before]
         edits: list[Edit] = []
         left = ctx.tokens - self.low if self.high else None
-        for worth, item in ranked(ctx, found, self.policy, self.name):
-            if left is not None and left <= 0:
+        for item in ranked(ctx, found, self.policy, self.name, self.shadow):
+            if (left is not None and left <= 0) or (self.below and item.worth >= self.below):
                 break
-            clear = placeholder(ctx, pending, item.message, self.placeholder, worth)
+            clear = placeholder(ctx, pending, item.found.message, self.placeholder, item.risk)
             if clear is None:
                 continue
-            inputs, saved = self._inputs(ctx, item, clear.risk) if self.inputs else ([], 0)
+            inputs, saved = self._inputs(ctx, item.found, clear.risk) if self.inputs else ([], 0)
             edits += [clear, *inputs]
             if left is not None:
-                left -= saved + results.size(ctx, item.message) - ctx.count(clear.content)
+                left -= saved + results.size(ctx, item.found.message) - ctx.count(clear.content)
         return edits
 
     def _inputs(self, ctx: Context, item: Found, risk: float) -> tuple[list[Clear], int]:

@@ -23,6 +23,7 @@ class Offload(Component):
 
     The preview keeps the first and last lines, and says how large the whole is. With `store` the full text is handed to
     memory first; if that fails nothing is proposed. Without it the history that the host keeps holds the whole.
+    `shadow`: `policy` is asked and recorded, the rules act.
     """
 
     over: int = Field(default=2_000, ge=1)
@@ -30,14 +31,16 @@ class Offload(Component):
     exclude: tuple[str, ...] = ()
     store: bool = False
     policy: Annotated[str | dict[str, Any], AfterValidator(checked_policy)] = "rules"
+    shadow: bool = False
 
     def propose(self, ctx: Context) -> Proposal:
         """Clears of large results, the least worth first. Yields one `Remember` a result with `store`."""
         pending, results = Pending.of(ctx), Results.of(ctx, over=self.over)
         fresh = [f for f in results.editable(ctx, self.exclude) if f.message.id not in pending.clears]
         found = [item for item in fresh if results.size(ctx, item.message) > self.over]
-        for worth, item in ranked(ctx, found, self.policy, self.name):
-            clear = shortened(ctx, item.message, self._preview(ctx, item.message), worth)
+        for item in ranked(ctx, found, self.policy, self.name, self.shadow):
+            message = item.found.message
+            clear = shortened(ctx, message, self._preview(ctx, message), item.risk)
             if clear is not None:
                 pending.add(clear)
         if self.store:
