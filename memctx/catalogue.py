@@ -10,11 +10,13 @@ Names, descriptions, arguments and servers are ranked on together, with example 
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
@@ -241,7 +243,7 @@ def _by_id(tools: Iterable[Tool]) -> dict[str, Tool]:
     return found
 
 
-_shared: OrderedDict[tuple[str, ...], Catalogue] = OrderedDict()
+_shared: OrderedDict[tuple[str | bytes, ...], Catalogue] = OrderedDict()
 _shared_lock = threading.Lock()
 
 
@@ -252,7 +254,7 @@ def shared(tools: Sequence[Any]) -> Catalogue:
             if known.holds(tools):
                 _shared.move_to_end(key)
                 return known
-    key = tuple(tool.id + tool.digest for raw in tools for tool in read(raw))
+    key = _key(tools)
     with _shared_lock:
         made = _shared.get(key) or Catalogue()
         made.sync(tools)
@@ -261,3 +263,11 @@ def shared(tools: Sequence[Any]) -> Catalogue:
         while len(_shared) > SHARED:
             _shared.popitem(last=False)
     return made
+
+
+def _key(tools: Sequence[Any]) -> tuple[str | bytes, ...]:
+    """The same for equal lists: of plain data their JSON, which is far cheaper than reading them; else what is read."""
+    try:
+        return (blake2b(json.dumps(tools).encode(), digest_size=32).digest(),)
+    except (TypeError, ValueError, RecursionError):
+        return tuple(tool.id + tool.digest for raw in tools for tool in read(raw))
