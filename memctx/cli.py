@@ -1,4 +1,4 @@
-"""The command line: `memctx check | replay | demo | db | memory | tools | bench`. Results on stdout, progress and notes on stderr.
+"""The command line: `memctx check | replay | demo | db | memory | tools | train | bench`. Results on stdout, progress and notes on stderr.
 
 Exit code 0: done; 1: `check` found violations; 2: what was asked for cannot be done, said in one line.
 """
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from memctx._cli import bench, memory, tools
+from memctx._cli import bench, memory, tools, train
 from memctx.errors import MemctxError
 
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
@@ -26,6 +26,7 @@ database = typer.Typer(help="The database of a store.", no_args_is_help=True)
 app.add_typer(database, name="db")
 app.add_typer(memory.app, name="memory")
 app.add_typer(tools.app, name="tools")
+app.add_typer(train.app, name="train")
 app.add_typer(bench.app, name="bench")
 
 

@@ -21,6 +21,20 @@ SLOTS = (
 DEFAULT = Algorithm()
 
 
+HEAD = """# Algorithms
+
+Every algorithm is values of the same slots (`memctx.train.algorithm`); an empty cell is the default, GRPO on groups of eight. This
+page is made of `memctx.train.presets` by `memctx train presets`; the docstrings there give formulas, and say where released code
+does something else than its paper.
+
+"""
+
+
+def page() -> str:
+    """The page of the docs."""
+    return HEAD + table()
+
+
 def table() -> str:
     """One row a preset; an empty cell is the default, GRPO on groups of eight."""
     head = ["preset", *(name for name, _ in SLOTS), "source"]
