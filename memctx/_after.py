@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from memctx._answers import answers, async_answers
 from memctx._transcript import digest
 from memctx.deliberate import context
-from memctx.effects import Asks, Handlers, Later, adrive, drive
+from memctx.effects import Asks, Handlers, Index, Later, adrive, drive
 from memctx.errors import EffectError
 from memctx.messages import Message
 
 if TYPE_CHECKING:
+    from memctx.catalogue import Catalogue
     from memctx.scoped import Scoped
     from memctx.session import Session
     from memctx.strategies import Strategy
@@ -82,8 +83,17 @@ def answering(
 
     known = (answers(memory), async_answers(memory)) if memory is not None else ({}, {})
     handlers = Handlers({**known[0], **given, Later: later}, timeout)
-    async_handlers = Handlers({**known[1], **given, Later: alater}, timeout)
+    async_handlers = Handlers({**known[1], Index: _indexed, **given, Later: alater}, timeout)
     return handlers, async_handlers
+
+
+def _indexed(effect: Index) -> Catalogue:
+    """A plain function: async calls run it in a thread, for the index over many tools takes seconds to make."""
+    from memctx.catalogue import shared
+
+    catalogue = shared(effect.tools)
+    catalogue.search("tool", 1)  # what is made when first asked for is made here
+    return catalogue
 
 
 def hooked(strategies: Sequence[Strategy]) -> dict[str, list[tuple[int, Any]]]:

@@ -102,7 +102,14 @@ class Advise:
     min_trust: int | str = 0
 
 
-Effect = Generate | Embed | Recall | Remember | Forget | Later | Stored | Graph | Advise
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Ask for the `Catalogue` of these tools, made off the event loop; only async calls have somebody who answers."""
+
+    tools: tuple[Any, ...]
+
+
+Effect = Generate | Embed | Recall | Remember | Forget | Later | Stored | Graph | Advise | Index
 Asks = Generator[Effect, Any, Any]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 import warnings
 from collections.abc import Sequence
 from statistics import median
@@ -13,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memctx import catalogue
 from memctx.component import Component
 from memctx.effects import Generate
 from memctx.errors import ConfigError
@@ -563,3 +566,21 @@ def test_the_allow_list_names_no_tool_that_went_away() -> None:
     assert set(view.allowed or ()) <= {name_of(each) for each in view.tools or ()}
     host.messages.append({"role": "assistant", "content": "Wait."})
     assert host.session.view(host.messages, None, now=0.0).allowed == ()
+
+
+def test_an_async_call_makes_the_index_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[bool] = []
+    shared = catalogue.shared
+
+    def noted(tools: Sequence[Any]) -> catalogue.Catalogue:
+        made.append(threading.current_thread() is threading.main_thread())
+        return shared(tools)
+
+    monkeypatch.setattr(catalogue, "shared", noted)
+    messages = [{"role": "user", "content": "please send the parcel"}]
+    session = Pipeline([ToolWindow(k=3, cap=8)]).session("a")
+    view = asyncio.run(session.aview(messages, TOOLS))
+    assert made == [False]
+    assert [name_of(each) for each in view.tools or ()] == [
+        name_of(each) for each in Pipeline([ToolWindow(k=3, cap=8)]).session("b").view(messages, TOOLS).tools or ()
+    ]

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from memctx.component import Component
 from memctx.edits import Delivery, Offer
-from memctx.effects import Asks, Embed
+from memctx.effects import Asks, Embed, Index
 from memctx.errors import EffectError
 from memctx.messages import Message
 from memctx.offer import name_of
@@ -145,26 +145,26 @@ class ToolWindow(Component):
             except EffectError as cause:
                 _warn_once(ctx, f"tool_window pruned by rule: {cause}")
         next_ones = yield from self._next(ctx)
-        found = self._found(ctx, names, queries, next_ones)
+        found = yield from self._found(ctx, names, queries, next_ones)
         if kept is None:
-            kept = self._kept(ctx, tools, query)
+            kept = yield from self._kept(ctx, tools, query)
         return _touched(kept, found)
 
-    def _kept(self, ctx: Context, tools: list[str], query: str) -> list[str]:
+    def _kept(self, ctx: Context, tools: list[str], query: str) -> Asks:
         uses = Uses.of(ctx)
         if self.prune != "utility" or not tools:
             return latest(tools, uses, self.k)
         try:
-            hits = _catalogue(ctx).search(query, len(tools), only=set(tools))
+            hits = (yield from _catalogue(ctx)).search(query, len(tools), only=set(tools))
         except Exception:  # `_found` has warned
             return latest(tools, uses, self.k)
         return useful(tools, uses, {hit.tool.name: hit.score for hit in hits}, self.k)
 
-    def _found(self, ctx: Context, names: Names, queries: list[str], next_ones: list[str]) -> list[str]:
+    def _found(self, ctx: Context, names: Names, queries: list[str], next_ones: list[str]) -> Asks:
         """The `k` best tools, the queries and the graph taking turns; where the catalogue cannot be read, the host's first."""
         ours = {*OWN["autonomous"], *self.keep}
         try:
-            catalogue = _catalogue(ctx)
+            catalogue = yield from _catalogue(ctx)
             ranked = [[hit.tool.name for hit in catalogue.search(query, self.k + len(ours))] for query in queries]
         except Exception as cause:  # the cap must hold whatever a host's tools look like
             _warn_once(ctx, f"tool_window offers the first tools, for it cannot search them: {cause!r:.200}")
@@ -244,13 +244,19 @@ def _names(ctx: Context, hidden: Sequence[str]) -> Names:
     return known[1]
 
 
-def _catalogue(ctx: Context) -> Catalogue:
+def _catalogue(ctx: Context) -> Asks:
+    """The `Catalogue` of the host's tools; made in a thread where the call is async."""
     known: tuple[object, Catalogue] | None = ctx.memo.get("catalogue")
     if known is None or known[0] is not ctx.catalogue:
         from memctx.catalogue import shared
 
-        known = (ctx.catalogue, shared(ctx.catalogue))
-        ctx.memo["catalogue"] = known
+        try:
+            made = yield Index(ctx.catalogue)
+        except EffectError as cause:
+            if cause.code != "no_handler":
+                raise
+            made = shared(ctx.catalogue)
+        known = ctx.memo["catalogue"] = (ctx.catalogue, made)
     return known[1]
 
 
