@@ -44,6 +44,7 @@ class Index:
     holders: dict[str, dict[str, int]] = field(default_factory=dict)  # word -> id of a message showing it -> its step
     used: set[tuple[str, str]] = field(default_factory=set)  # (result id, word) counted in `referred`
     cut: dict[str, str] = field(default_factory=dict)  # result id -> what the plan shows of it
+    words: dict[str, frozenset[str]] = field(default_factory=dict)  # message id -> its identifiers
 
     @classmethod
     def of(cls, ctx: Context) -> Index:
@@ -75,7 +76,7 @@ class Index:
             self.plan = ctx.plan
 
     def _add(self, message: Message, step: int) -> None:
-        found = {word for text in said(message) for word in identifiers(text)}
+        found = self._words(message)
         if message.role == "tool":
             self.results[message.id] = _Held(len(found), ERROR.search(message.text[:HEAD]) is not None)
             place = bisect_right(self.steps, step)
@@ -85,6 +86,11 @@ class Index:
             self._refer(found, step)
         for word in found:
             self._show(word, message.id, step)
+
+    def _words(self, message: Message) -> frozenset[str]:
+        if message.id not in self.words:
+            self.words[message.id] = frozenset(word for text in said(message) for word in identifiers(text))
+        return self.words[message.id]
 
     def _refer(self, found: Iterable[str], step: int) -> None:
         for word in found:
@@ -108,7 +114,7 @@ class Index:
         message = ctx.transcript.find(message_id)
         left = set(identifiers(content))
         self.cut[message_id] = content
-        for word in set(identifiers(message.text)) - left if message else ():
+        for word in self._words(message) - left if message else ():
             places = self.holders[word]
             if len(places) >= MANY or places.pop(message_id, None) is None:
                 continue

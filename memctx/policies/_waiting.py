@@ -73,7 +73,7 @@ class Waiting:
         if row == len(self.count):
             self.count, self.half, self.keys = (np.concatenate([a, np.zeros_like(a)]) for a in self._arrays())
         fresh = {word: key for word, key in found.items() if word not in self.settled}
-        taken = [row for word in fresh if (row := self._drop(word)) >= 0]
+        taken = [older for older in map(self._drop, fresh) if older >= 0]
         shares: dict[str, list[str]] = {}
         for word, key in fresh.items():
             bucket = crc32(key.lower().encode()) % KEY_BUCKETS

@@ -27,6 +27,7 @@ from memctx.policies._features import COLUMNS, Rows
 from memctx.policies.rules import Rules
 from memctx.runs import Run, load
 from memctx.session import Session
+from memctx.train._keep_rules import GRID, Call, Played, play
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
@@ -49,7 +50,8 @@ class Decisions:
     `rows` (n, columns); `rules`: worth by the hand-written rules; `tokens`; `result`: its number in the file; `hits`: needs that
     this very call has of it; `needed`, `beyond`: this call or a later one needs it; needs what a skim of it would lose.
     `needs`: for each need the entries that could serve it, none where the view serves it in any case.
-    `fixed`, `whole`: tokens of all requests that no decision touches, and of all with no edit.
+    `played`: (2, settings, 2) what the rules come to at work (`memctx.train._keep_rules`), plain and weighed by tokens; zeros where
+    they were not asked. `fixed`, `whole`: tokens of all requests that no decision touches, and of all with no edit.
     """
 
     file: str
@@ -61,6 +63,7 @@ class Decisions:
     needed: NDArray[np.bool_]
     beyond: NDArray[np.bool_]
     needs: list[tuple[int, ...]]
+    played: Floats
     fixed: float
     whole: float
     results: int
@@ -73,8 +76,20 @@ class _Entries:
     rows: list[NDArray[np.float32]] = field(default_factory=list)
     columns: list[tuple[float, float, int, float, bool, bool]] = field(default_factory=list)
     needs: list[tuple[int, ...]] = field(default_factory=list)
+    judge: bool = False
+    played: Floats = field(default_factory=lambda: np.zeros((2, len(GRID), 2)))
     whole: float = 0.0
     results: int = 0
+
+    def play(self, session: Session, rows: Rows, calls: Sequence[Call], memo: dict[str, Any]) -> None:
+        """What the rules at work come to on a run."""
+        found = [session.transcript.find(message_id) for message_id in rows.ids]
+        results = [message for message in found if message is not None]
+        known: dict[str, int] = memo.get("sizes", {})
+        run = Played(
+            session.transcript, results, [known.get(each.id, 0) for each in results], calls, session.counter.text
+        )
+        self.played += np.stack([play(run, by_tokens) for by_tokens in (False, True)])
 
     def packed(self, file: str) -> Decisions:
         table = np.array(self.columns, np.float64).reshape(-1, 6)
@@ -92,6 +107,7 @@ class _Entries:
             numbers[1],
             numbers[2],
             self.needs,
+            self.played,
             fixed,
             self.whole,
             self.results,
@@ -118,7 +134,7 @@ def part_of(task: str, parts: int = 3) -> int:
 def read(path: Path, limit: int | None = None, watch: Watch = unwatched) -> dict[str, Decisions]:
     """The decisions of a file: "train", two thirds of its tasks, "test", the others. `limit`: at most so many runs."""
     runs = list(islice(load(path), limit))
-    kept = {"train": _Entries(), "test": _Entries()}
+    kept = {"train": _Entries(), "test": _Entries(judge=True)}
     for done, (run, task) in enumerate(zip(runs, task_of(runs), strict=True), 1):
         _add(kept["train" if part_of(task) else "test"], run)
         watch(path.name, done, len(runs))
@@ -126,8 +142,8 @@ def read(path: Path, limit: int | None = None, watch: Watch = unwatched) -> dict
 
 
 def of_runs(runs: Iterable[Run], file: str = "", watch: Watch = unwatched) -> Decisions:
-    """The decisions of these runs."""
-    entries, known = _Entries(), list(runs)
+    """The decisions of these runs, to judge by."""
+    entries, known = _Entries(judge=True), list(runs)
     for done, run in enumerate(known, 1):
         _add(entries, run)
         watch(file, done, len(known))
@@ -149,6 +165,7 @@ def joined(parts: Sequence[Decisions]) -> Decisions:
         needed=np.concatenate([part.needed for part in parts]),
         beyond=np.concatenate([part.beyond for part in parts]),
         needs=needs,
+        played=np.zeros_like(parts[0].played),
         fixed=sum(part.fixed for part in parts),
         whole=sum(part.whole for part in parts),
         results=int(results[-1]),
@@ -189,6 +206,7 @@ def _add(entries: _Entries, run: Run) -> None:
     last = {want.source: want.call for want in wants if want.holders}
     beyond = {want.source: want.call for want in wants if want.lost}
     session, rows, memo = Pipeline([], budget=HUGE).session(run.id), Rows(), dict[str, Any]()
+    calls: list[Call] = []
     for call in (call.before for call in calls_of(run)):
         view = session.view(run.messages[:call], run.tools or None)
         entries.whole += view.tokens
@@ -203,10 +221,12 @@ def _add(entries: _Entries, run: Run) -> None:
             for row, value, size in zip(older, *worth, strict=True):
                 later = last.get(row, -1) >= call, beyond.get(row, -1) >= call
                 entries.columns.append((value, size, entries.results + row, float(hits[row]), *later))
-        for want in now:
-            served = all(row in places for row in want.holders)
-            entries.needs.append(tuple(places[row] for row in want.holders) if served else ())
+        open_ = [want.holders if all(row in places for row in want.holders) else () for want in now]
+        entries.needs += [tuple(places[row] for row in holders) for holders in open_]
+        calls.append(Call(len(session.transcript.messages), tuple(older), tuple(open_)))
     entries.results += len(rows)
+    if entries.judge and len(rows):
+        entries.play(session, rows, calls, memo)
 
 
 def _by_rules(

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memctx.train._keep_data import Decisions
+from memctx.train._keep_rules import GRID, LOSS, MARK
 
 Floats = NDArray[np.float64]
-MARK = 5  # tokens of what stands for a cleared result; a result no longer than that stays
 LEVELS = tuple(level / 10 for level in range(1, 10))  # money, from clearing every older result (0) to clearing none (1)
 
 
@@ -61,12 +61,29 @@ def curve(data: Decisions, worth: Floats) -> Curve:
     return Curve(below, money, recall if len(wanted) else np.ones(len(below), np.float64))
 
 
+def at_work(data: Decisions, by_tokens: bool) -> Curve:
+    """The curve of the rules, whose worth depends on what they cleared before; where they were not played, by what they said of
+    whole views."""
+    ends = curve(data, weighed(data, data.rules) if by_tokens else data.rules)
+    played = data.played[int(by_tokens)]
+    if not played.any():
+        return ends
+    money = (data.fixed + played[:, 0]) / data.whole
+    recall = played[:, 1] / max(1, len(data.needs))
+    order = np.lexsort((recall, money))
+    return Curve(
+        np.r_[3.0, np.array(GRID)[order], 0.0],
+        np.r_[ends.money[0], money[order], ends.money[-1]],
+        np.r_[ends.recall[0], recall[order], ends.recall[-1]],
+    )
+
+
 def oracle(data: Decisions) -> Floats:
     """Worth by one that sees the future: nothing where no later call draws on the result, else the more the smaller it is."""
     return np.where(data.needed, 100 / (100 + data.tokens), 0.0)
 
 
-def weighed(data: Decisions, chance: Floats, loss: float = 2_000.0) -> Floats:
+def weighed(data: Decisions, chance: Floats, loss: float = LOSS) -> Floats:
     """Worth where chances of need are weighed against tokens, as a learned policy does."""
     return chance * loss / (chance * loss + data.tokens)
 
@@ -105,7 +122,7 @@ class Compared:
 
 def compare(data: Decisions, worth: Floats) -> Compared:
     """Rules, policy and oracle through the same rule of clearing, at the same money."""
-    curves = [curve(data, each) for each in (data.rules, weighed(data, data.rules), worth, oracle(data))]
+    curves = [at_work(data, False), at_work(data, True), curve(data, worth), curve(data, oracle(data))]
     floor = float(curves[0].money[0])
     monies = [floor + level * (1 - floor) for level in LEVELS]
     levels = [_four([each.at(money) for each in curves]) for money in monies]
