@@ -20,11 +20,6 @@ class Kind(StrEnum):
     linear = "linear"
 
 
-@app.callback()
-def _root() -> None:
-    pass
-
-
 @app.command()
 def keep(
     runs: Annotated[list[Path], typer.Argument(help="Files of recorded runs, or folders of them.")],
@@ -62,3 +57,14 @@ def keep(
         table.add_row(each.file, str(each.needs), *(f"{figure:.3f}" for figure in figures))
     Console().print(table)
     sys.stdout.write(f"mean closed {report.closed:.3f}; chosen: {report.chosen}; {report.seconds:.0f} s\n")
+
+
+@app.command()
+def presets() -> None:
+    """Every algorithm that is here, as values of the same slots, in Markdown."""
+    from memctx.errors import require
+
+    require("torch", extra="train")
+    from memctx.train._table import page
+
+    typer.echo(page(), nl=False)
