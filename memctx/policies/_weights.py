@@ -45,7 +45,8 @@ def worth(rows: Array, chances: Array, loss: float) -> Array:
     """(n,) 0 to 1: what losing each result may cost, against the tokens it takes: one half where both are equal."""
     cost = chances[:, 0] * np.float32(loss)
     tokens: Array = np.expm1(4 * rows[:, TOKENS])
-    return cost / (cost + np.maximum(tokens, 1))
+    found: Array = (cost / (cost + np.maximum(tokens, 1))).astype(np.float32)
+    return found
 
 
 def folder(where: str) -> Path:

@@ -30,7 +30,7 @@ LARGE = 3_000  # tokens above which a result weighs no more in training
 class Settings:
     """`hidden` 0 is a linear policy. `seeds` networks are taught and averaged, which is one network as wide as all."""
 
-    hidden: int = 32
+    hidden: int = 64
     seeds: int = 3
     epochs: int = 20
     lr: float = 5e-3
@@ -67,7 +67,7 @@ class Model(nn.Module):
 
 
 def labels(parts: Sequence[Decisions], settings: Settings, watch: Step) -> list[Model]:
-    """Taught by hindsight: cross-entropy, each file weighing the same, each result by the root of its tokens."""
+    """Taught by hindsight: cross-entropy, each file by its decisions, each result by the root of its tokens."""
     rows = np.concatenate([part.rows for part in parts])
     target = torch.from_numpy(_targets(parts))
     weight = torch.from_numpy(_weights(parts))
@@ -234,7 +234,7 @@ def _weights(parts: Sequence[Decisions]) -> Array:
     for part in parts:
         often = np.bincount(part.result, minlength=1)[part.result] if len(part.result) else np.ones(0)
         weight = np.sqrt(np.minimum(part.tokens, LARGE) / np.maximum(often, 1))
-        found.append(weight / max(1e-9, float(weight.sum())))
+        found.append(weight / max(1e-9, float(weight.mean())) if len(weight) else weight)
     joined = np.concatenate(found)
     return _single(joined / joined.mean())
 
