@@ -78,6 +78,25 @@ def experience(train: Train, test: Test, methods: Methods = "", json: Json = Fal
         _print(bench(train, test, _names(methods), watch), json)
 
 
+@app.command()
+def policy(
+    paths: Annotated[list[Path], typer.Argument(help="Files of recorded runs that it was not taught on, or folders.")],
+    policy: Annotated[str, typer.Option(help="default, or a folder that `memctx train keep` wrote.")] = "default",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many runs a file.")] = None,
+    json: Json = False,
+) -> None:
+    """Recall at equal money of a policy that was learned, beside the rules and an oracle that sees the future."""
+    from memctx._bench.policy import bench
+    from memctx._cli import show
+
+    with show.progress(quiet=json) as watch:
+        for line in bench(policy, paths, limit=limit, watch=watch):
+            if json:
+                show.as_json(line)
+            else:
+                typer.echo("  ".join(f"{name} {value}" for name, value in line.items()))
+
+
 def _print(lines: Iterable[Any], json: bool) -> None:
     """Each line as soon as it is known."""
     from memctx._cli import show
