@@ -71,7 +71,7 @@ def curve(arm: str, seed: int, steps: int) -> list[Facts]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--plot", type=Path)
     wanted = parser.parse_args()
     curves: dict[str, list[list[Facts]]] = {"segments": [], "truncated": []}
