@@ -134,21 +134,21 @@ class Session:
         kept = self.plan
         wanted = plan if isinstance(plan, Plan) else Plan.from_dict(plan) if plan is not None else self.plan
         keeps = self.memory is not None and plan is None
-        if wanted != self.plan:
-            self.plan, forked = wanted, True
-            self.memos.clear()
-        elif keeps and (yield from self.keep.load(self)):
-            forked = True
-            self.memos.clear()
-        same, self.forced = not forked and self.forced == tuple(forced), tuple(forced)
-        self.front.take(tools, system)
-        if self._view is not None and same and changed == len(self.transcript.steps) and not self.front.moved:
-            return self._view
-        self.stand(NO_TOOLS if self.hooked["offers"] else None)
-        written = self.renderer.update(self.plan, changed, forked)
-        front = self.front.tokens, self.front.kept()
-        self.accounts.arrive(written, self.renderer.sums, *front, now if now is not None else time.monotonic())
         try:
+            if wanted != self.plan:
+                self.plan, forked = wanted, True
+                self.memos.clear()
+            elif keeps and (yield from self.keep.load(self)):
+                forked = True
+                self.memos.clear()
+            same, self.forced = not forked and self.forced == tuple(forced), tuple(forced)
+            self.front.take(tools, system)
+            if self._view is not None and same and changed == len(self.transcript.steps) and not self.front.moved:
+                return self._view
+            self.stand(NO_TOOLS if self.hooked["offers"] else None)
+            written = self.renderer.update(self.plan, changed, forked)
+            front = self.front.tokens, self.front.kept()
+            self.accounts.arrive(written, self.renderer.sums, *front, now if now is not None else time.monotonic())
             yield from decide(self, keeps)
         except BaseException:
             self.plan, self.keep = kept, Keep()

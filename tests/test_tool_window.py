@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from memctx import catalogue
 from memctx.component import Component
+from memctx.edits import Note
 from memctx.effects import Generate
 from memctx.errors import ConfigError
 from memctx.memory import Memory
@@ -584,3 +585,15 @@ def test_an_async_call_makes_the_index_off_the_loop(monkeypatch: pytest.MonkeyPa
     assert [name_of(each) for each in view.tools or ()] == [
         name_of(each) for each in Pipeline([ToolWindow(k=3, cap=8)]).session("b").view(messages, TOOLS).tools or ()
     ]
+
+
+def test_a_view_that_fails_keeps_the_plan_it_had() -> None:
+    """Also where the tools cannot be read, after a plan of the host was taken."""
+    session = Pipeline(budget=10_000).session()
+    history = [{"role": "user", "content": "hello"}]
+    before = session.view(history).plan
+    other = Plan().accept([Note("key", "value")], 0)
+    with pytest.raises(ConfigError):
+        session.view(history, [object()], plan=other)
+    assert session.plan == before
+    assert session.view(history).plan == before
