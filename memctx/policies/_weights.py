@@ -72,24 +72,36 @@ def card(where: str) -> dict[str, Any]:
 
 
 def load(where: str, kind: str) -> Net:
-    """The weights of a folder. Raises `NotFound` or `ConfigError`."""
+    """The weights of a folder, read again only where a file changed. Raises `NotFound` or `ConfigError`."""
     path = folder(where)
     name = "linear.npz" if kind == "linear" and path == DEFAULT else "weights.npz"
-    found = card(where)["kind"]
-    if found != kind and path != DEFAULT:
-        raise ConfigError(f"{where}: holds a policy of kind {found!r}, not {kind!r}", field="policy")
-    try:
-        return _read(path / name, (path / name).stat().st_mtime_ns)
-    except OSError as cause:
-        raise NotFound(f"no weights in {path / name}: {cause.strerror}") from cause
+    return _loaded(where, kind, path / name, _changed(path / "card.json"), _changed(path / name))
 
 
 @lru_cache(maxsize=16)
-def _read(path: Path, changed: int) -> Net:
+def _loaded(where: str, kind: str, path: Path, *changed: int) -> Net:
+    """`changed`: when its files last did, so that the answer is kept for as long as they stand."""
+    found = card(where)["kind"]
+    if found != kind and folder(where) != DEFAULT:
+        raise ConfigError(f"{where}: holds a policy of kind {found!r}, not {kind!r}", field="policy")
+    return _read(path)
+
+
+def _changed(path: Path) -> int:
+    """Nanoseconds; 0 where there is no such file: whoever reads it says so."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _read(path: Path) -> Net:
     try:
         with np.load(path, allow_pickle=False) as held:
             count = len(held.files) // 2
             layers = tuple((_floats(held[f"w{n}"]), _floats(held[f"b{n}"])) for n in range(count))
+    except OSError as cause:
+        raise NotFound(f"no weights in {path}: {cause.strerror}") from cause
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as cause:
         raise ConfigError(f"{path}: cannot be read as weights: {cause}", field="policy") from cause
     sizes = [len(COLUMNS), *(len(bias) for _, bias in layers)]
