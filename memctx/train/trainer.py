@@ -32,7 +32,7 @@ Watch = Callable[[str, int, int], None]
 HELD_OUT = 10_000_000  # tasks from this number on are for evaluation only
 
 
-class Schedule(Settings):
+class TrainConfig(Settings):
     """How long and how much. `tasks` a step; tasks are numbers, and number n is the environment's seed n. `pool`: how many there
     are, taken over and over; 0: no task comes twice.
 
@@ -64,39 +64,41 @@ def train(
     watch: Watch | None = None,
     **settings: Any,
 ) -> list[Facts]:
-    """Train `policy` in place; returns the figures of each step. Fields of `Schedule` are keywords.
+    """Train `policy` in place; returns the figures of each step. Fields of `TrainConfig` are keywords.
 
     `out`: folder of metrics and checkpoints; what is there is taken up. `test_stage`: where it is evaluated, if elsewhere.
     """
-    plan = Schedule(**settings)
-    if 0 < plan.pool < plan.tasks:
+    config = TrainConfig(**settings)
+    if 0 < config.pool < config.tasks:
         raise ConfigError(
-            f"pool = {plan.pool} is less than tasks = {plan.tasks}: a task may come once a step", field="pool"
+            f"pool = {config.pool} is less than tasks = {config.tasks}: a task may come once a step", field="pool"
         )
-    learner = Learner(policy, algorithm, lr=plan.lr, critic_lr=plan.critic_lr, norm=plan.norm, tokens=plan.tokens)
+    learner = Learner(
+        policy, algorithm, lr=config.lr, critic_lr=config.critic_lr, norm=config.norm, tokens=config.tokens
+    )
     log = Log(Path(out)) if out is not None else None
     begin = resume(learner, log.folder) if log else 0
     history: list[Facts] = log.read(begin) if log else []
-    for step in range(begin, plan.steps):
-        learner.pace(1 - step / plan.steps if plan.decay else 1.0)
-        tasks = [n % plan.pool if plan.pool else n for n in range(step * plan.tasks, (step + 1) * plan.tasks)]
-        rollouts = algorithm.sampling.collect(stage, policy, tasks, plan.seed + step, version=step)
+    for step in range(begin, config.steps):
+        learner.pace(1 - step / config.steps if config.decay else 1.0)
+        tasks = [n % config.pool if config.pool else n for n in range(step * config.tasks, (step + 1) * config.tasks)]
+        rollouts = algorithm.sampling.collect(stage, policy, tasks, config.seed + step, version=step)
         facts = {"step": float(step), **scores(rollouts), **algorithm.schedule.run(learner, rollouts)}
-        if _due(step, plan.evaluate_every, plan.steps):
-            facts |= {f"test_{name}": value for name, value in evaluate(policy, test_stage or stage, plan).items()}
+        if _due(step, config.evaluate_every, config.steps):
+            facts |= {f"test_{name}": value for name, value in evaluate(policy, test_stage or stage, config).items()}
         history.append(facts)
         if log:
             log.write(facts)
-            if _due(step, plan.save_every, plan.steps):
+            if _due(step, config.save_every, config.steps):
                 save(learner, log.folder, step + 1)
         if watch:
-            watch(f"train, task {facts['task']:.2f}", step + 1, plan.steps)
+            watch(f"train, task {facts['task']:.2f}", step + 1, config.steps)
     return history
 
 
-def evaluate(policy: Causal, stage: Stage, plan: Schedule, sampling: Sampling = Group(1)) -> Facts:
+def evaluate(policy: Causal, stage: Stage, config: TrainConfig, sampling: Sampling = Group(1)) -> Facts:
     """Scores on tasks that no step ever trains on, one rollout a task, always the same draws."""
-    tasks = range(HELD_OUT, HELD_OUT + plan.evaluate_tasks)
+    tasks = range(HELD_OUT, HELD_OUT + config.evaluate_tasks)
     return scores(sampling.collect(stage, policy, tasks, HELD_OUT))
 
 
