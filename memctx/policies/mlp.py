@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from typing import ClassVar
 
-from memctx.component import Component
-from memctx.policies._weights import LOSS, load, worth
+from memctx.policies._network import Network
 
 
-class Mlp(Component):
-    """`dir`: a folder that `memctx train keep` wrote, or "default", the policy that ships (see its card).
+class Mlp(Network):
+    """A folder that `memctx train keep` wrote, or "default"."""
 
-    `loss`: tokens that losing a needed result is taken to cost.
-    """
-
-    dir: str = "default"
-    loss: float = Field(default=LOSS, gt=0)
-
-    @field_validator("dir")
-    @classmethod
-    def _readable(cls, value: str) -> str:
-        load(value, "mlp")
-        return value
-
-    def needs(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, 2): the chance that a later step needs a result; that it needs what a skim of it would lose."""
-        return load(self.dir, "mlp")(rows)
-
-    def worth(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n,) 0 to 1: worth of keeping each result, its tokens weighed in: one half where it costs what it may save."""
-        return worth(rows, self.needs(rows), self.loss)
+    kind: ClassVar[str] = "mlp"
