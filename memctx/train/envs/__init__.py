@@ -37,7 +37,10 @@ class State(Protocol):
         ...
 
     def after(self, text: str) -> State:
-        """The position after the player to move answered `text`. What cannot be read as an action loses."""
+        """The position after the player to move answered `text`.
+
+        What cannot be read as an action loses, or where any text may be said costs a turn.
+        """
         ...
 
 
