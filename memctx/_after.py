@@ -97,11 +97,11 @@ def _indexed(effect: Index) -> Catalogue:
 
 
 def hooked(strategies: Sequence[Strategy]) -> dict[str, list[tuple[int, Any]]]:
-    """The strategies, with their places, that have a hook, and those that are asked before each call."""
+    """The strategies, with their places, that have a hook or a claim of that name."""
     placed = list(enumerate(strategies))  # looked up once: asking a component for what it lacks is slow
     return {
         name: [each for each in placed if getattr(each[1], name, None)]
-        for name in ("observe", "close", "every_call", "offers")
+        for name in ("observe", "close", "every_call", "offers", "newest")
     }
 
 

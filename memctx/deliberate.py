@@ -50,6 +50,8 @@ def _propose(session: Session, place: int, strategy: Strategy, over: bool) -> As
     """One strategy's edits, priced, chosen and accepted."""
     total = session.total()
     ctx = context(session, f"{place}:{strategy.name}", total)
+    if (place, strategy) in session.hooked["newest"]:
+        ctx.protected = session.protection.pinned
     priced = _priced(session, (yield from _ask(session, strategy, ctx)))
     chosen, worth = _choose(session, priced, over, total)
     if chosen:
@@ -107,7 +109,7 @@ def _ask(session: Session, strategy: Strategy, ctx: Context) -> Asks:
             kind = "" if isinstance(cause, EffectError) else f"{type(cause).__name__}: "
             warnings.warn(f"strategy {strategy.name!r} proposed nothing: {kind}{cause}", stacklevel=2)
         return []
-    return allowed(proposed, session.transcript, session.protection)
+    return allowed(proposed, session.transcript, ctx.protected)
 
 
 def _priced(session: Session, proposed: list[Edit]) -> list[Priced]:

@@ -74,7 +74,8 @@ class Strategy(Protocol):
 
     It is asked when the budget or the price calls for edits. A strategy that steers rather than cuts sets a class
     variable `every_call = True` and is asked before each call. One that chooses the tools sets `offers = True` and is asked before
-    all others; until it has offered some, `ctx.tokens` counts none. One that looks back has two more generators of effects:
+    all others; until it has offered some, `ctx.tokens` counts none. One that reads what is new before the model does sets
+    `newest = True`: for it the newest step is not protected. One that looks back has two more generators of effects:
     `observe(ctx, reply)` after each call, where `reply` is the answer that ended a turn or None, and `close(ctx)` before the
     session ends. They change no plan; what takes long they yield as `Later`.
     """
