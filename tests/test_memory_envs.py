@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +14,12 @@ from memctx.component import load
 from memctx.errors import ConfigError
 from memctx.train.envs import position
 from memctx.train.envs.multi_objective import MultiObjective
+from memctx.train.envs.taubench import TauBench, _case
+from tests import tau
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+RECORDED = [("retail", "tau1_retail_grok3"), ("airline", "tau1_airline_gpt4o")]
+with_data = pytest.mark.skipif(not (SHARED / "taubench").exists(), reason="tau-bench's data is not here")
 
 ENVS: list[Any] = [
     MultiObjective(),
@@ -122,3 +131,141 @@ def test_sizes_that_cannot_be_are_refused() -> None:
         MultiObjective(questions=17)
     with pytest.raises(ConfigError, match="people"):
         MultiObjective(people=3)
+
+
+# -- taubench ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> str:
+    return tau.written(tmp_path)
+
+
+def called(name: str, **arguments: Any) -> str:
+    return json.dumps({"name": name, "arguments": arguments})
+
+
+CANCEL = called("cancel_pending_order", order_id="#W1", reason="no longer needed")
+
+
+def test_the_gold_actions_and_what_had_to_be_told_get_the_reward(shop: str) -> None:
+    env = TauBench(path=shop)
+    assert [position(env, seed, env.expert(seed)).rewards for seed in range(4)] == [(1.0,)] * 4
+    first = env.start(0).observation
+    assert all(each in first for each in ("Be kind.", "Cancel #W1", *tau.SCHEMAS))
+    assert position(env, 0, env.expert(0)[1:]).rewards == (1.0,)  # what only reads may be left out
+    branch = position(env, 0, [CANCEL])
+    for told, worth in [
+        ("DONE: 20.20 dollars come back.", 1.0),
+        ("DONE", 0.0),
+        ("DONE: 120.2 or 20.25, or 1 2 3 20 2", 0.0),
+    ]:
+        assert branch.after(told).rewards == (worth,), told
+
+
+def test_doing_nothing_too_much_or_something_else_gets_nothing(shop: str) -> None:
+    env = TauBench(path=shop)
+    other = called("modify_pending_order_payment", order_id="#W1", payment_method_id="paypal_2")
+    assert env.start(0).after("DONE: 20.2").rewards == (0.0,)
+    assert position(env, 0, [other, CANCEL, "DONE: 20.2"]).rewards == (0.0,)
+    assert position(env, 1, [CANCEL, "DONE"]).rewards == (0.0,)
+    assert position(TauBench(path=shop, turns=2), 0, [CANCEL, "20.2 come back"]).rewards == (0.0,)  # no DONE in time
+    assert len(env.tasks()) == 2
+    assert TauBench(path=shop, idle=True).start(2).after("DONE: I cannot").rewards == (1.0,)
+
+
+def test_money_goes_where_the_tools_say(shop: str) -> None:
+    state = TauBench(path=shop).start(0).after(CANCEL)
+    order = json.loads(state.observation)
+    assert order["status"] == "cancelled"
+    assert order["payment_history"][-1] == {
+        "transaction_type": "refund", "amount": 20.2, "payment_method_id": "gift_card_1"
+    }  # fmt: skip
+    user = json.loads(state.after(called("get_user_details", user_id="ana_1")).observation)
+    assert user["payment_methods"]["gift_card_1"]["balance"] == 25.2
+    assert tau.SHOP["users"]["ana_1"]["payment_methods"]["gift_card_1"]["balance"] == 5.0
+    swapped = json.loads(
+        TauBench(path=shop).start(0).after(called("modify_pending_order_items", **tau.SWAP)).observation
+    )
+    assert [each["item_id"] for each in swapped["items"]] == ["i2", "i1"]
+    assert swapped["status"] == "pending (item modified)"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (called("fly"), "no tool 'fly'"),
+        (called("cancel_pending_order", order_id="#W1"), "lacks reason"),
+        (called("cancel_pending_order", order_id="#W1", reason="why not"), "one of no longer needed"),
+        (called("cancel_pending_order", order_id="#W2", reason="no longer needed"), "non-pending order"),
+        (called("get_order_details", order_id="#W9"), "order not found"),
+        (called("get_order_details", order_id=7), "must be of type string"),
+        (called("get_order_details", order_id="#W1", also=1), "no field 'also'"),
+        (called("modify_pending_order_items", **{**tau.SWAP, "new_item_ids": ["i3"]}), "i3 not found or available"),
+        (called("modify_pending_order_items", **{**tau.SWAP, "item_ids": ["i1"] * 3}), "i1 not found"),
+        (called("modify_pending_order_items", **{**tau.SWAP, "item_ids": "i1"}), "must be of type array"),
+        (called("modify_pending_order_items", **{**tau.SWAP, "payment_method_id": "x"}), "payment method not found"),
+        (called("modify_pending_order_items", **{**tau.SWAP, "new_item_ids": []}), "should match"),
+        (called("calculate", expression="__import__('os')"), "invalid characters"),
+        (called("calculate", expression="9**9**9"), "invalid characters"),
+        (called("calculate", expression="1/0"), "invalid characters"),
+        ('{"name": "think", "arguments": ', "one JSON object"),
+        ('{"name": "think", "arguments": "{"}', "must be of type object"),
+        ('{"name": "think", "arguments": [1]}', "must be of type object"),
+        ("{" * 2000, "one JSON object"),
+    ],
+)
+def test_a_call_that_cannot_be_is_refused_and_changes_nothing(shop: str, text: str, told: str) -> None:
+    state = TauBench(path=shop).start(0).after(text)
+    assert state.observation.startswith("Error: ")
+    assert told in state.observation
+    assert not state.changed
+    assert not state.rewards
+
+
+def test_a_call_is_found_in_what_stands_around_it(shop: str) -> None:
+    start = TauBench(path=shop).start(0)
+    assert start.after("<tool_call>" + called("calculate", expression="2 * (3 + 1)") + "</tool_call>").heard == "8.0"
+    assert start.after('{"name": "calculate", "arguments": "{\\"expression\\": \\"-1\\"}"}').heard == "-1.0"
+    assert start.after("May I cancel it?").heard.startswith("User: Yes")
+    assert start.after(called("transfer_to_human_agents", summary="x")).rewards == (0.0,)
+
+
+def test_files_that_are_absent_and_tools_that_are_unknown_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs the folder"):
+        TauBench().start(0)
+    with pytest.raises(ConfigError, match="cannot read"):
+        TauBench(path=str(tmp_path / "none")).start(0)
+    folder = tau.written(tmp_path, [{"instruction": "", "actions": [{"name": "fly", "kwargs": {}}], "outputs": []}])
+    with pytest.raises(ConfigError, match="retail-test-0 needs the tool 'fly'"):
+        TauBench(path=folder).start(0)
+    with pytest.raises(ConfigError, match="domain"):
+        TauBench(domain="telecom")
+
+
+@with_data
+@pytest.mark.parametrize(("domain", "recorded"), RECORDED)
+def test_recorded_tool_results_are_reproduced(domain: Any, recorded: str) -> None:
+    """All but faults that were put in, and two searches that show the next day's flights with the first day's seats."""
+    case, same, other = _case(str(SHARED / "taubench"), domain), 0, 0
+    for line in gzip.decompress((SHARED / "trajectories" / f"{recorded}.jsonl.gz").read_bytes()).splitlines():
+        changed: Any = {}
+        calls: dict[str, Any] = {}
+        for message in json.loads(line)["messages"]:
+            calls |= {call["id"]: call["function"] for call in message.get("tool_calls") or ()}
+            if message["role"] == "tool" and message["content"] != "Error: 503 Service Unavailable":
+                call = calls[message["tool_call_id"]]
+                changed, found = case.call(changed, call["name"], json.loads(call["arguments"]))
+                hit = found == message["content"].replace('"province"', '"state"')
+                same, other = same + hit, other + (not hit)
+    assert (same, other) == {"retail": (544, 0), "airline": (782, 2)}[domain]
+
+
+@with_data
+@pytest.mark.parametrize(("domain", "split", "count"), [("retail", "train", 330), ("airline", "test", 21)])
+def test_every_real_task_is_solved_by_its_gold_actions_only(domain: Any, split: Any, count: int) -> None:
+    env = TauBench(path=str(SHARED / "taubench"), domain=domain, split=split)
+    assert len(env.tasks()) == count
+    for seed in range(count):
+        assert position(env, seed, env.expert(seed)).rewards == (1.0,)
+        assert env.start(seed).after("DONE").rewards == (0.0,)
