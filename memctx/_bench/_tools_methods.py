@@ -98,7 +98,8 @@ class Bigtool:
 
     def __init__(self, tools: Sequence[Tool], embedder: Embedder) -> None:
         store = require("langgraph.store.memory", extra="bench").InMemoryStore
-        index = {"embed": lambda texts: embedder.embed(texts).tolist(), "dims": embedder.dim, "fields": ["description"]}
+        numbers = lambda texts: list(embedder.embed(texts).astype(float))  # noqa: E731 - lists are slow to compare
+        index = {"embed": numbers, "dims": embedder.dim, "fields": ["description"]}
         self._store = store(index=index)
         for tool in tools:
             self._store.put(("tools",), tool.id, {"description": f"{tool.name}: {tool.description}"})

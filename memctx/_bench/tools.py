@@ -27,7 +27,10 @@ Watch = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One method at one k: recall and nDCG averaged over `n` queries; the median of the milliseconds of one search."""
+    """One method at one k: recall and nDCG averaged over `n` queries; the median of the milliseconds of one search.
+
+    The vector of a query is made once: of the methods with one embedder, the first has it in its milliseconds.
+    """
 
     dataset: str
     method: str
