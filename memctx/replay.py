@@ -19,10 +19,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from memctx._replay import Skipped, Tally, measure
 from memctx.errors import MemctxError
@@ -32,6 +33,16 @@ from memctx.runs import Run, load, load_dir
 __all__ = ["Row", "Skipped", "replay"]
 
 Pipelines = Mapping[str, Pipeline]
+
+
+class Pool(Protocol):
+    """What a pool of `multiprocessing`, or one with its methods, does."""
+
+    def imap(self, func: Callable[[Run], Any], iterable: Iterable[Run]) -> Iterator[Any]:
+        """Answers in order."""
+        ...
+
+
 Outcome = dict[str, Tally | Skipped]
 
 
@@ -63,11 +74,12 @@ def replay(
     price: str = "openai",
     format: str = "auto",
     limit: int | None = None,
-    jobs: int | None = None,
+    jobs: int | Pool | None = None,
     watch: Callable[[str, int, int], None] = lambda file, done, runs: None,
     skipped: Callable[[Skipped], None] = lambda skip: None,
 ) -> Iterator[Row]:
-    """Rows file by file, in the order of `pipelines`; at most `limit` runs a file. `jobs`: processes.
+    """Rows file by file, in the order of `pipelines`; at most `limit` runs a file. `jobs`: processes, or a
+    pool of somebody else's, such as Ray's (`memctx.train.engines.ray.pool`).
 
     `watch(file, runs done, runs)` is told of progress. A run that a pipeline cannot fit into its budget is left out of
     that pipeline's row and told to `skipped`. Raises `ConfigError` and `InvalidMessage` for files that cannot be read.
@@ -115,11 +127,16 @@ _prepared: tuple[Pipelines, str] = ({}, "")
 
 
 @contextmanager
-def _workers(pipelines: Pipelines, price: str, jobs: int) -> Iterator[Callable[[Sequence[Run]], Iterator[Outcome]]]:
+def _workers(
+    pipelines: Pipelines, price: str, jobs: int | Pool
+) -> Iterator[Callable[[Sequence[Run]], Iterator[Outcome]]]:
+    tables = {name: pipeline.dump() for name, pipeline in pipelines.items()}
+    if not isinstance(jobs, int):
+        yield lambda runs: jobs.imap(partial(_loaded, tables, price), runs)
+        return
     if jobs == 1:
         yield lambda runs: (_outcome(run, pipelines, price) for run in runs)
         return
-    tables = {name: pipeline.dump() for name, pipeline in pipelines.items()}
     context = get_context("spawn")  # a fork would copy the thread that draws the progress bar
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare, initargs=(tables, price))
     try:
@@ -131,6 +148,10 @@ def _workers(pipelines: Pipelines, price: str, jobs: int) -> Iterator[Callable[[
 def _prepare(tables: Mapping[str, dict[str, Any]], price: str) -> None:
     global _prepared  # noqa: PLW0603  set once in a worker, before its first run
     _prepared = {name: Pipeline.load(table) for name, table in tables.items()}, price
+
+
+def _loaded(tables: Mapping[str, dict[str, Any]], price: str, run: Run) -> Outcome:
+    return _outcome(run, {name: Pipeline.load(table) for name, table in tables.items()}, price)
 
 
 def _measured(run: Run) -> Outcome:
