@@ -44,11 +44,21 @@ class Turns:
         after = self.steps[number] if number < len(self.steps) else len(transcript.steps)
         return [m for step in transcript.steps[first + 1 : after] if step.role == "user" for m in step.heads]
 
+    def span(self, first: int, last: int) -> tuple[int, int, int]:
+        """Of turns `first` to `last`: the first step, the one after the last, and the step in which the assistant spoke next."""
+        start, after = self.steps[first - 1], self.steps[last]
+        return start, self.steps[last - 1] + 1 if self.observations == "tool" else after, after
+
     def label(self, ctx: Context) -> list[Insert]:
-        """The number of the newest turn, to stand after its observation; nothing where it stands there, or none came yet."""
+        """The number of the newest turn, to stand after its observation."""
+        return self.told(ctx, f"[turn {len(self.steps)}]")
+
+    def told(self, ctx: Context, text: str) -> list[Insert]:
+        """`text` after the newest turn's observation; nothing where it stands there, or while nothing came back."""
         steps = ctx.transcript.steps
-        whole = bool(self.steps) and not steps[self.steps[-1]].pending
-        if not whole or steps[-1].role == "system" or not self.observation(ctx.transcript, len(self.steps)):
+        if not self.steps or steps[self.steps[-1]].pending or not steps[-1].heads or steps[-1].role == "system":
             return []
-        label = Insert(steps[-1].messages[-1].id, f"[turn {len(self.steps)}]")
-        return [] if label in ctx.plan.edits else [label]
+        if not self.observation(ctx.transcript, len(self.steps)):
+            return []
+        insert = Insert(steps[-1].messages[-1].id, text)
+        return [] if insert in ctx.plan.edits else [insert]
