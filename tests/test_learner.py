@@ -26,12 +26,13 @@ from memctx.train.critics import hierarchical
 from memctx.train.envs.bandit import Bandit
 from memctx.train.envs.try_again import TryAgain
 from memctx.train.envs.wason import Wason
+from memctx.train.filters import reject_unprofiled
 from memctx.train.learner import Learner
 from memctx.train.losses import PolicyLoss, entropies, logprobs, spread
 from memctx.train.models import Causal, Sampled, lora, tiny
 from memctx.train.regularisers import KL, Entropy, EntropySmooth
 from memctx.train.rollouts import Role, Rollout
-from memctx.train.sampling import EntropyBranch, Group, PartialRestart, ReplayInject, ResampleFrom, reject_unprofiled
+from memctx.train.sampling import EntropyBranch, Group, PartialRestart, ReplayInject, ResampleFrom
 from memctx.train.schedules import CriticThenActor, Joint
 from memctx.train.shapers import TurnDecay
 from memctx.train.trainer import resume, save, train
@@ -271,7 +272,7 @@ def test_a_failure_while_acting_is_raised_and_nobody_waits_for_ever(where: str) 
 
 def test_roles_of_tokens_are_recorded() -> None:
     marked = stage(roles=lambda ids: [int(Role.ACTION)] * len(ids))
-    run = marked.actor(0, 0, 0)
+    run = marked.actor(0, 0, 1)
     play([run], small())
     (segment,) = run.finish().segments
     assert set(segment.roles[segment.mask].tolist()) == {int(Role.SAMPLED | Role.ACTION)}

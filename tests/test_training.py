@@ -32,11 +32,12 @@ from memctx.train.codec import Bytes, Symbols, Tape
 from memctx.train.envs.bandit import Bandit
 from memctx.train.envs.carry import Carry
 from memctx.train.envs.wason import RULES, Wason
+from memctx.train.filters import top_spread, with_spread
 from memctx.train.learner import Learner
 from memctx.train.losses import logprobs
 from memctx.train.models import Causal, Sampled, tiny
 from memctx.train.rollouts import Rollout
-from memctx.train.sampling import EntropyBranch, Group, ReplayInject, ResampleFrom, Tree, top_spread, with_spread
+from memctx.train.sampling import EntropyBranch, Group, PartialRestart, ReplayInject, ResampleFrom, Sampling, Tree
 from memctx.train.trainer import train
 from tests.training import rollout
 
@@ -337,6 +338,61 @@ def test_filters() -> None:
     assert {each.group for each in with_spread([*flat, *wide])} == {"wide"}
     assert {each.group for each in top_spread(0.5)([*flat, *wide])} == {"wide"}
     assert len(with_spread(flat)) == 2
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [Group(2), EntropyBranch(start=2, budget=4), Tree(branch=3, width=2), ResampleFrom(2), PartialRestart(2, 2, bool)],
+    ids=lambda each: type(each).__name__,
+)
+def test_what_else_is_sampled_changes_nothing(sampling: Sampling) -> None:
+    def told(tasks: list[int]) -> list[Any]:
+        found = sampling.collect(stage(turns=3), small(), tasks, 7)
+        return [(each.id, each.meta, [turn.text for turn in each.turns]) for each in found]
+
+    assert told([0, 1, 2, 3]) == told([0, 1]) + told([2, 3])
+
+
+def test_neighbouring_seeds_share_no_draw() -> None:
+    """Not a step, not a task, not a rollout and not a turn of theirs."""
+
+    def draws(seed: int) -> list[int]:
+        policy, found = small(), []
+        sample = policy.sample
+
+        def noted(prompts: Any, *, seeds: Any, **rest: Any) -> Any:
+            found.extend(seeds)
+            return sample(prompts, seeds=seeds, **rest)
+
+        policy.sample = noted  # type: ignore[method-assign]
+        train(policy, stage(), Algorithm(), steps=3, tasks=4, seed=seed, evaluate_tasks=1)
+        return found[:-2]  # the evaluation's are the same in all runs
+
+    drawn = [each for seed in range(3) for each in draws(seed)]
+    assert len(drawn) == 3 * 3 * 4 * 8 * 2
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_tokens_are_drawn_as_likely_as_they_are() -> None:
+    policy = small()
+    prompt = DIGITS.body("0?12")
+    with torch.no_grad():
+        ids = torch.tensor([prompt])
+        chance = policy.logits(ids, torch.ones_like(ids))[0, -1].softmax(-1)
+    found = policy.sample([prompt] * 4_000, tokens=1, stop=(), seeds=range(4_000))
+    share = torch.bincount(torch.tensor([each.ids[0] for each in found]), minlength=len(chance)) / 4_000
+    assert float((share - chance).abs().max()) < 4 * (0.25 / 4_000) ** 0.5
+    (likeliest,) = policy.sample([prompt], tokens=1, stop=(), seeds=None)
+    assert likeliest.ids == [int(chance.argmax())]
+
+
+def test_a_prompt_that_is_done_leaves_the_batch_and_the_others_go_on_as_alone() -> None:
+    policy = small()
+    prompts = [DIGITS.body(text) for text in ("0", "1?2", "33", "012?")]
+    together = policy.sample(prompts, tokens=12, stop=DIGITS.stop, seeds=[1, 2, 3, 4])
+    alone = [policy.sample([p], tokens=12, stop=DIGITS.stop, seeds=[n])[0] for n, p in enumerate(prompts, 1)]
+    assert [each.ids for each in together] == [each.ids for each in alone]
+    assert len({len(each.ids) for each in together}) > 1, "else nobody left early"
 
 
 # The trainer --------------------------------------------------------------------------------------------------------

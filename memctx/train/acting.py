@@ -17,9 +17,11 @@ from statistics import fmean
 from typing import Any, Literal
 
 from memctx.effects import Generate
+from memctx.errors import BudgetError
 from memctx.pipeline import Pipeline
 from memctx.plan import Plan
 from memctx.train.codec import Codec, Tape
+from memctx.train.draws import mixed
 from memctx.train.envs import Env, State
 from memctx.train.models import Policy, Sampled
 from memctx.train.rollouts import Recorder, Rollout, Turn
@@ -115,12 +117,19 @@ class Actor:
 
     async def run(self, sampler: Batcher, turns: int | None = None) -> None:
         """Go on until it is over, or for `turns` turns, at most the stage's."""
-        session = self.stage.pipeline.session(generate=lambda effect: self._generate(sampler, effect))
+
+        async def generate(effect: Generate) -> str:
+            return await self._generate(sampler, effect)
+
+        session = self.stage.pipeline.session(generate=generate)
         left = self.stage.turns - self._agent_turns()
         for _ in range(left if turns is None else min(turns, left)):
             if self.over:
                 break
-            view = await session.aview(self.messages, plan=self.plan, now=0.0)
+            try:
+                view = await session.aview(self.messages, plan=self.plan, now=0.0)
+            except BudgetError:  # its context no longer fits: it ends here, truncated
+                break
             self.plan = view.plan
             prompt = self.tape.prompt(view.messages)
             answer = await sampler.sample(prompt, self.stage.tokens, self._draw())
@@ -150,7 +159,7 @@ class Actor:
     def _messages(self, text: str, observation: str) -> tuple[dict[str, Any], dict[str, Any]]:
         if not self.stage.tool:
             return {"role": "assistant", "content": text}, {"role": "user", "content": observation}
-        function = {"name": self.stage.tool, "arguments": json.dumps({"text": text})}
+        function = {"name": self.stage.tool, "arguments": json.dumps({"text": text}, ensure_ascii=False)}
         call = {"id": f"call-{len(self.messages)}", "type": "function", "function": function}
         said = {"role": "assistant", "content": None, "tool_calls": [call]}
         return said, {"role": "tool", "tool_call_id": call["id"], "content": observation}
@@ -167,7 +176,7 @@ class Actor:
 
     def _draw(self) -> int:
         self.asked += 1
-        return self.seed * 10_007 + self.asked
+        return mixed(self.seed, self.asked)
 
 
 def play(actors: Sequence[Actor], policy: Policy, turns: int | None = None) -> None:

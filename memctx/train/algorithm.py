@@ -10,9 +10,10 @@ from typing import Literal
 
 from memctx.train.acting import Layout
 from memctx.train.advantages import Post, Term
+from memctx.train.filters import Filter
 from memctx.train.losses import PolicyLoss
 from memctx.train.regularisers import KL, Entropy, EntropySmooth
-from memctx.train.sampling import Filter, Group, Sampling
+from memctx.train.sampling import Group, Sampling
 from memctx.train.schedules import Joint, Schedule
 from memctx.train.shapers import Shaper
 

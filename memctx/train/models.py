@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -82,45 +83,54 @@ class Causal:
 
     @torch.no_grad()
     def sample(
-        self, prompts: Sequence[Sequence[int]], *, tokens: int, stop: Collection[int], seeds: Sequence[int]
+        self, prompts: Sequence[Sequence[int]], *, tokens: int, stop: Collection[int], seeds: Sequence[int] | None
     ) -> list[Sampled]:
-        width = max(map(len, prompts))
-        ids = torch.full((len(prompts), width), self.pad, dtype=torch.long)
-        attend = torch.zeros_like(ids)
-        for row, prompt in enumerate(prompts):  # padded on the left, so that all go on from the same place
-            ids[row, width - len(prompt) :] = torch.tensor(prompt)
-            attend[row, width - len(prompt) :] = 1
-        ids, attend = ids.to(self.device), attend.to(self.device)
-        draws = [torch.Generator().manual_seed(seed) for seed in seeds]
+        """As `Policy.sample`; without `seeds` the likeliest token is taken each time. A prompt that is done leaves the batch."""
+        ids, attend = self._aligned(prompts)
+        chances = [Random(seed) for seed in seeds or ()]
         found = [Sampled([], [], []) for _ in prompts]
-        open_rows = list(range(len(prompts)))
-        cache = None
+        rows, cache = list(range(len(prompts))), None
         for _ in range(tokens):
             place = (attend.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :]
-            out = self._call(
-                input_ids=ids, attention_mask=attend, position_ids=place, past_key_values=cache, use_cache=True
-            )
+            inputs = {"input_ids": ids, "attention_mask": attend, "position_ids": place, "logits_to_keep": 1}
+            out = self._call(**inputs, past_key_values=cache, use_cache=True)
             cache = out.past_key_values
-            scores = torch.log_softmax((out.logits[:, -1].float() / self.temperature).cpu(), -1)
-            picked = [_draw(scores[row], draws[row]) if row in open_rows else self.pad for row in range(len(prompts))]
-            for row in open_rows:
-                found[row].ids.append(picked[row])
-                found[row].logp.append(float(scores[row, picked[row]]))
-                found[row].entropy.append(float(-(scores[row].exp() * scores[row]).nansum()))
-            open_rows = [row for row in open_rows if picked[row] not in stop]
+            scores = torch.log_softmax(out.logits[:, -1].float() / self.temperature, -1)
+            picked = _drawn(scores, [chances[row].random() for row in rows]) if seeds else scores.argmax(-1)
+            logp, entropy = scores.gather(1, picked[:, None])[:, 0], -(scores.exp() * scores).nansum(-1)
+            drawn = picked.tolist()
+            for row, token, *facts in zip(rows, drawn, logp.tolist(), entropy.tolist(), strict=True):
+                found[row].ids.append(token)
+                found[row].logp.append(facts[0])
+                found[row].entropy.append(facts[1])
+            open_rows = [row for row, token in enumerate(drawn) if token not in stop]
             if not open_rows:
                 break
-            ids = torch.tensor(picked, device=self.device)[:, None]
+            if len(open_rows) < len(rows):
+                kept = torch.tensor(open_rows, device=self.device)
+                cache.batch_select_indices(kept)
+                rows, attend, picked = [rows[row] for row in open_rows], attend[kept], picked[kept]
+            ids = picked[:, None]
             attend = torch.cat([attend, torch.ones_like(ids)], dim=1)
         return found
+
+    def _aligned(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """(B, L) ids, and 1 where they are no padding; padded on the left, so that all go on from the same place."""
+        width = max(map(len, prompts))
+        ids = [[self.pad] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+        attend = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+        return torch.tensor(ids, device=self.device), torch.tensor(attend, device=self.device)
 
     def save(self, folder: Path) -> None:
         """Weights as safetensors and the configuration as JSON."""
         self.model.save_pretrained(folder, safe_serialization=True)
 
 
-def _draw(scores: Tensor, generator: torch.Generator) -> int:
-    return int(torch.multinomial(scores.exp(), 1, generator=generator))
+def _drawn(scores: Tensor, points: Sequence[float]) -> Tensor:
+    """(B,): of log-probs (B, V), the id at whose stretch of the summed probabilities each point of [0, 1) lies."""
+    ends = scores.double().exp().cumsum(-1)
+    point = torch.tensor(points, dtype=torch.float64, device=scores.device)[:, None] * ends[:, -1:]
+    return torch.searchsorted(ends, point, right=True)[:, 0]
 
 
 def tiny(
@@ -145,7 +155,6 @@ def tiny(
         max_position_embeddings=context,
         tie_word_embeddings=True,
         pad_token_id=codec.pad,
-        attn_implementation="eager",
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

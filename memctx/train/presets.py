@@ -22,10 +22,11 @@ from memctx.train._memory_presets import (
 )
 from memctx.train.advantages import Term, clamp, where_outcomes_agree
 from memctx.train.algorithm import Algorithm, Critic, PairLoss, WeightedNLL
+from memctx.train.filters import reject_unprofiled, top_spread
 from memctx.train.losses import PolicyLoss, Rejection
 from memctx.train.regularisers import KL, Entropy, EntropySmooth
 from memctx.train.rollouts import Role
-from memctx.train.sampling import EntropyBranch, Group, ReplayInject, ResampleFrom, Tree, reject_unprofiled, top_spread
+from memctx.train.sampling import EntropyBranch, Group, ReplayInject, ResampleFrom, Tree
 from memctx.train.schedules import ByTurn, CriticThenActor, Iterative, Joint
 from memctx.train.shapers import (
     BipartiteMatch,

@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from random import Random
 from statistics import fmean, pstdev
 from typing import Protocol
 
 from memctx.train.acting import Actor, Stage, play
+from memctx.train.draws import mixed
+from memctx.train.filters import total
 from memctx.train.models import Policy
 from memctx.train.rollouts import Rollout, Turn
-
-SPREAD = 1_000_003  # between the seeds of steps: no two runs draw alike
 
 
 class Sampling(Protocol):
@@ -28,12 +29,8 @@ class Sampling(Protocol):
 
 
 def actors(stage: Stage, tasks: Sequence[int], n: int, seed: int, version: int = 0) -> list[Actor]:
-    """`n` fresh runs a task."""
-    return [
-        stage.actor(task, number, seed * SPREAD + place * n + number, version)
-        for place, task in enumerate(tasks)
-        for number in range(n)
-    ]
+    """`n` fresh runs a task. What they draw depends on seed, task and number alone, not on what else is sampled."""
+    return [stage.actor(task, number, mixed(seed, task, number), version) for task in tasks for number in range(n)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,32 +61,35 @@ class EntropyBranch:
     threshold: float = 0.5
 
     def collect(self, stage: Stage, policy: Policy, tasks: Sequence[int], seed: int, version: int = 0) -> list[Rollout]:
-        chance = Random(seed)
         runs = actors(stage, tasks, self.start, seed, version)
+        chances = _chances(seed, tasks)
         for _ in range(stage.turns):
             going = [run for run in runs if not run.over]
             before = [run.fork(0, run.seed) for run in going]
             play(going, policy, turns=1)
-            born = self._branches(going, before, runs, chance)
+            born = self._branches(going, before, runs, chances, seed)
             play(born, policy, turns=1)
             runs += born
         for task in tasks:
             missing = self.budget - sum(run.task == task for run in runs)
-            fresh = [stage.actor(task, self.budget + i, _own(chance), version) for i in range(missing)]
+            numbers = range(self.budget, self.budget + missing)
+            fresh = [stage.actor(task, number, mixed(seed, task, number), version) for number in numbers]
             play(fresh, policy)
             runs += fresh
         return [run.finish() for task in tasks for run in runs if run.task == task]
 
-    def _branches(self, going: list[Actor], before: list[Actor], runs: list[Actor], chance: Random) -> list[Actor]:
+    def _branches(
+        self, going: list[Actor], before: list[Actor], runs: list[Actor], chances: dict[int, Random], seed: int
+    ) -> list[Actor]:
         born: list[Actor] = []
         for run, earlier in zip(going, before, strict=True):
             taken = sum(each.task == run.task for each in [*runs, *born])
             agent = [turn for turn in run.recorder.rollout.turns if turn.module == "agent"]
             rise = agent[-1].probe["entropy"] - agent[0].probe["entropy"]
-            unsure = min(1.0, max(0.0, chance.random() - self.coef * rise)) <= self.threshold
+            unsure = min(1.0, max(0.0, chances[run.task].random() - self.coef * rise)) <= self.threshold
             if unsure and len(agent) > 1:
                 room = min(self.beam - 1, self.budget - taken)
-                born += [earlier.fork(taken + i, _own(chance)) for i in range(room)]
+                born += [_fork(earlier, taken + i, seed) for i in range(room)]
         return born
 
 
@@ -105,18 +105,16 @@ class Tree:
     keep: Callable[[Actor], bool] | None = None
 
     def collect(self, stage: Stage, policy: Policy, tasks: Sequence[int], seed: int, version: int = 0) -> list[Rollout]:
-        chance = Random(seed)
         leaves: list[Actor] = []
         live = actors(stage, tasks, 1, seed, version)
-        number = len(live)
+        chances, numbers = _chances(seed, tasks), {task: count(1) for task in tasks}
         while live:
-            children = [node.fork(number + i, _own(chance)) for i, node in enumerate(live * self.branch)]
-            number += len(children)
+            children = [_fork(node, next(numbers[node.task]), seed) for node in live * self.branch]
             play(children, policy, turns=1)
             kept = [child for child in children if self.keep is None or self.keep(child)]
             done = [child for child in kept if child.over or len(child.recorder.rollout.turns) >= stage.turns]
             leaves += done
-            live = [node for task in tasks for node in _few(kept, done, task, self.width, chance)]
+            live = [node for task in tasks for node in _few(kept, done, task, self.width, chances[task])]
         return [leaf.finish() for task in tasks for leaf in leaves if leaf.task == task]
 
 
@@ -130,18 +128,18 @@ class ResampleFrom:
     pairs: int = 4
 
     def collect(self, stage: Stage, policy: Policy, tasks: Sequence[int], seed: int, version: int = 0) -> list[Rollout]:
-        chance = Random(seed)
+        chances = _chances(seed, tasks)
         firsts = actors(stage, tasks, self.pairs, seed, version)
         befores = _retraced(firsts, stage, policy)
-        points = [chance.choice(before) for before in befores]
+        points = [chances[run.task].choice(before) for run, before in zip(firsts, befores, strict=True)]
         starts = [len(point.recorder.rollout.turns) for point in points]
-        seconds = [point.fork(self.pairs + i % self.pairs, _own(chance)) for i, point in enumerate(points)]
+        seconds = [_fork(point, self.pairs + i % self.pairs, seed) for i, point in enumerate(points)]
         play(seconds, policy)
         found: list[Rollout] = []
         for number, pair in enumerate(zip(firsts, seconds, starts, strict=True)):
             for run in pair[:2]:
                 rollout = run.finish()
-                rollout.meta |= {"pair": number, "from": pair[2]}
+                rollout.meta |= {"pair": number % self.pairs, "from": pair[2]}
                 found.append(rollout)
         return found
 
@@ -160,15 +158,15 @@ class PartialRestart:
     select: Callable[[Turn], bool] = omits
 
     def collect(self, stage: Stage, policy: Policy, tasks: Sequence[int], seed: int, version: int = 0) -> list[Rollout]:
-        chance = Random(seed)
+        chances = _chances(seed, tasks)
         runs = actors(stage, tasks, self.n, seed, version)
         points: dict[int, list[Actor]] = {task: [] for task in tasks}
         for run, befores in zip(runs, _retraced(runs, stage, policy), strict=True):
             turns = [turn for turn in run.recorder.rollout.turns if turn.module == "agent"]
             points[run.task] += [before for before, turn in zip(befores, turns, strict=True) if self.select(turn)]
-        for before in points.values():
-            picked = chance.sample(before, min(self.restarts, len(before)))
-            again = [each.fork(self.n + i, _own(chance)) for i, each in enumerate(picked)]
+        for task, before in points.items():
+            picked = chances[task].sample(before, min(self.restarts, len(before)))
+            again = [_fork(each, self.n + i, seed) for i, each in enumerate(picked)]
             play(again, policy)
             runs += again
         return [run.finish() for task in tasks for run in runs if run.task == task]
@@ -191,7 +189,7 @@ class ReplayInject:
     past: dict[str, deque[Rollout]] = field(default_factory=dict)
 
     def collect(self, stage: Stage, policy: Policy, tasks: Sequence[int], seed: int, version: int = 0) -> list[Rollout]:
-        found, chance = self.inner.collect(stage, policy, tasks, seed, version), Random(seed)
+        found = self.inner.collect(stage, policy, tasks, seed, version)
         places: dict[str, list[int]] = defaultdict(list)
         for place, rollout in enumerate(found):
             places[rollout.group].append(place)
@@ -200,7 +198,7 @@ class ReplayInject:
             won = [found[place] for place in members if total(found[place]) > self.success]
             old = self.past.get(group)
             if old and pstdev(scores) < self.spread and fmean(scores) < self.mean:
-                found[members[0]] = replace(chance.choice(list(old)).copy(), source="replay")
+                found[members[0]] = replace(Random(mixed(seed, group)).choice(list(old)).copy(), source="replay")
             self._hold(won)
         return found
 
@@ -222,58 +220,6 @@ class ReplayInject:
             del self.past[next(iter(self.past))]
 
 
-Filter = Callable[[Sequence[Rollout]], list[Rollout]]
-
-
-def top_spread(share: float) -> Filter:
-    """Filter: the groups whose outcomes spread most, that share of them, at least one. UFO."""
-
-    def choose(rollouts: Sequence[Rollout]) -> list[Rollout]:
-        groups = _groups(rollouts)
-        ranked = sorted(groups, key=lambda group: -pstdev(map(total, groups[group])))
-        kept = set(ranked[: max(1, round(share * len(ranked)))])
-        return [rollout for rollout in rollouts if rollout.group in kept]
-
-    return choose
-
-
-def reject_unprofiled(low: float = 0.3, width: float = 0.1) -> Filter:
-    """Filter: a turn with probe["coverage"], which only correct ones have, is trained with chance clip((coverage - low) / width).
-
-    The profiling rejection of Dr.Kernel (2602.05885). The others, and all rewards, stay.
-    """
-
-    def choose(rollouts: Sequence[Rollout]) -> list[Rollout]:
-        for rollout in rollouts:
-            for turn in rollout.turns:
-                if "coverage" in turn.probe:
-                    chance = (float(turn.probe["coverage"]) - low) / width
-                    draw = Random(f"{rollout.id} {turn.t} {rollout.segments[turn.segment].version}").random()
-                    turn.probe["rejected"] = draw >= chance
-        return list(rollouts)
-
-    return choose
-
-
-def with_spread(rollouts: Sequence[Rollout]) -> list[Rollout]:
-    """Filter: groups whose outcomes are all equal go, unless all would."""
-    groups = _groups(rollouts)
-    kept = {group for group, members in groups.items() if pstdev(map(total, members)) > 0}
-    return [rollout for rollout in rollouts if not kept or rollout.group in kept]
-
-
-def total(rollout: Rollout) -> float:
-    """Its outcomes, summed."""
-    return sum(rollout.outcome.values())
-
-
-def _groups(rollouts: Sequence[Rollout]) -> dict[str, list[Rollout]]:
-    groups: dict[str, list[Rollout]] = defaultdict(list)
-    for rollout in rollouts:
-        groups[rollout.group].append(rollout)
-    return groups
-
-
 def _few(kept: list[Actor], done: list[Actor], task: int, width: int, chance: Random) -> list[Actor]:
     mine = [node for node in kept if node.task == task and not any(node is each for each in done)]
     return mine if len(mine) <= width else chance.sample(mine, width)
@@ -289,5 +235,11 @@ def _retraced(runs: Sequence[Actor], stage: Stage, policy: Policy) -> list[list[
     return befores
 
 
-def _own(chance: Random) -> int:
-    return chance.randrange(2**40)
+def _fork(run: Actor, number: int, seed: int) -> Actor:
+    """Another that goes on from here as run `number` of its task."""
+    return run.fork(number, mixed(seed, run.task, number))
+
+
+def _chances(seed: int, tasks: Iterable[int]) -> dict[int, Random]:
+    """What is left to chance beside the policy's draws, a task each: what else is sampled changes nothing."""
+    return {task: Random(mixed(seed, task)) for task in tasks}

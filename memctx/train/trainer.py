@@ -23,6 +23,7 @@ from memctx.errors import ConfigError, require
 from memctx.train import storage
 from memctx.train.acting import Stage
 from memctx.train.algorithm import Algorithm
+from memctx.train.draws import mixed
 from memctx.train.learner import Facts, Learner
 from memctx.train.models import Causal
 from memctx.train.rollouts import Rollout
@@ -82,7 +83,7 @@ def train(
     for step in range(begin, config.steps):
         learner.pace(1 - step / config.steps if config.decay else 1.0)
         tasks = [n % config.pool if config.pool else n for n in range(step * config.tasks, (step + 1) * config.tasks)]
-        rollouts = algorithm.sampling.collect(stage, policy, tasks, config.seed + step, version=step)
+        rollouts = algorithm.sampling.collect(stage, policy, tasks, mixed(config.seed, step), version=step)
         facts = {"step": float(step), **scores(rollouts), **algorithm.schedule.run(learner, rollouts)}
         if _due(step, config.evaluate_every, config.steps):
             facts |= {f"test_{name}": value for name, value in evaluate(policy, test_stage or stage, config).items()}
