@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from random import Random
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -19,7 +17,6 @@ import torch
 
 from benchmarks.presets import learned
 from memctx import Pipeline, component
-from memctx.component import Component
 from memctx.errors import ConfigError, NotFound
 from memctx.replay import replay
 from memctx.strategies.internal_state import InternalState
@@ -39,7 +36,7 @@ from memctx.train.models import Causal, Sampled, tiny
 from memctx.train.rollouts import Rollout
 from memctx.train.sampling import EntropyBranch, Group, PartialRestart, ReplayInject, ResampleFrom, Sampling, Tree
 from memctx.train.trainer import train
-from tests.training import rollout
+from tests.training import Parrot, Talk, rollout
 
 DIGITS = Symbols("0123?")
 
@@ -52,61 +49,6 @@ def stage(**changes: Any) -> Stage:
 
 def small(seed: int = 0, codec: Any = DIGITS) -> Causal:
     return tiny(codec, width=32, layers=1, context=256, seed=seed)
-
-
-@dataclass
-class Parrot:
-    """A policy that says seeded bytes, and remembers what it was shown."""
-
-    temperature: float = 1.0
-    shown: list[list[int]] | None = None
-
-    def logits(self, ids: torch.Tensor, attend: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
-
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
-        return iter(())
-
-    def sample(
-        self, prompts: Sequence[Sequence[int]], *, tokens: int, stop: Collection[int], seeds: Sequence[int]
-    ) -> list[Sampled]:
-        found = []
-        for prompt, seed in zip(prompts, seeds, strict=True):
-            if self.shown is not None:
-                self.shown.append(list(prompt))
-            chance = Random(seed)
-            words = " ".join(chance.choice(["order", "id-17", "total 30", "<state>x</state>"]) for _ in range(4))
-            ids = [*words.encode()[: tokens - 1], next(iter(stop))]
-            found.append(Sampled(ids, [-1.0] * len(ids), [1.0] * len(ids)))
-        return found
-
-
-class Talk(Component):
-    """Long, seeded observations without an end."""
-
-    players: ClassVar[int] = 1
-    rules: ClassVar[str] = "Look things up."
-
-    def start(self, seed: int) -> Said:
-        return Said(seed)
-
-
-@dataclass(frozen=True)
-class Said:
-    seed: int
-    turn: int = 0
-    player: int = 0
-    actions: tuple[str, ...] = ()
-    rewards: tuple[float, ...] = ()
-
-    @property
-    def observation(self) -> str:
-        chance = Random(f"{self.seed} {self.turn}")
-        rows = [{"id": f"row-{chance.randrange(999)}", "note": "word " * chance.randrange(30)} for _ in range(6)]
-        return json.dumps(rows)
-
-    def after(self, text: str) -> Said:
-        return replace(self, turn=self.turn + 1)
 
 
 # Acting is what trains ----------------------------------------------------------------------------------------------

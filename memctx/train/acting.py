@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import inspect
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Literal
 
 from memctx.effects import Generate
-from memctx.errors import BudgetError
+from memctx.errors import BudgetError, ConfigError
 from memctx.pipeline import Pipeline
 from memctx.plan import Plan
 from memctx.train.codec import Codec, Tape
@@ -27,6 +28,8 @@ from memctx.train.models import Policy, Sampled
 from memctx.train.rollouts import Recorder, Rollout, Turn
 
 Layout = Literal["per_rewrite", "per_turn"]
+Other = Callable[[Generate], Any]
+AGENT, USER = "agent", "user"  # modules: of the player that is trained, and of all others
 OPENING = 20  # tokens of a turn whose entropy says how sure it began
 
 
@@ -66,10 +69,13 @@ class Batcher:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What runs have in common. `tokens`: the most of one turn; `turns`: the most of one run; `budget` is the pipeline's.
+    """What runs have in common; `budget` is the pipeline's. `tokens`: the most of one turn, or `limits` by the module that asks;
+    `turns`: the most of one run.
 
-    `tool`: each answer is a call of the tool of that name and each observation its result; "": plain messages. `probe`
-    (actor, turn): measures more after each turn. `roles` (ids) -> a `Role` of each, for algorithms that tell them apart.
+    `others`: by module, who answers in the policy's place, sync or async: a frozen summariser, or as "user" whoever else plays
+    in the environment. Their words are context, never trained. `tool`: each answer is a call of the tool of that name and each
+    observation its result; "": plain messages. `probe` (actor, turn): measures more after each turn. `roles` (ids) -> a `Role`
+    of each, for algorithms that tell them apart.
     """
 
     env: Env
@@ -77,10 +83,16 @@ class Stage:
     codec: Codec
     tokens: int = 16
     turns: int = 8
+    limits: Mapping[str, int] = field(default_factory=dict)
+    others: Mapping[str, Other] = field(default_factory=dict)
     layout: Layout = "per_rewrite"
     tool: str = ""
     probe: Callable[[Actor, Turn], None] | None = None
     roles: Callable[[Sequence[int]], Sequence[int]] | None = None
+
+    def limit(self, module: str) -> int:
+        """The most tokens of a turn of this module."""
+        return self.limits.get(module, self.tokens)
 
     def actor(self, task: int, number: int, seed: int, version: int = 0) -> Actor:
         """Run `number` of task `task`; `seed` decides its draws."""
@@ -94,19 +106,18 @@ class Actor:
         self.stage = stage
         self.task, self.seed = task, seed
         self.state: State = stage.env.start(task)
-        self.messages: list[dict[str, Any]] = [
-            {"role": "system", "content": stage.env.rules},
-            {"role": "user", "content": self.state.observation},
-        ]
+        self.messages: list[dict[str, Any]] = []  # the policy's
         self.tape = Tape(stage.codec)
         self.recorder = Recorder(f"{task}-{number}", str(task), version, fresh=stage.layout == "per_turn")
         self.plan: Plan | None = None
         self.asked = 0  # times the policy was asked: each has its own draw
+        self.talk: list[dict[str, Any]] = []  # what the other players read and said
 
     def fork(self, number: int, seed: int) -> Actor:
         """The same position and history, with draws of its own from now on."""
         other = copy.copy(self)
         other.seed, other.messages, other.tape = seed, list(self.messages), self.tape.fork()
+        other.talk = list(self.talk)
         other.recorder = self.recorder.fork(f"{self.task}-{number}")
         return other
 
@@ -121,7 +132,11 @@ class Actor:
         async def generate(effect: Generate) -> str:
             return await self._generate(sampler, effect)
 
-        session = self.stage.pipeline.session(generate=generate)
+        if not self.messages:
+            await self._wait()
+            rules, first = self.stage.env.rules, self.state.observation
+            self.messages = [{"role": "system", "content": rules}, {"role": "user", "content": first}]
+        session = self.stage.pipeline.session(generate=generate, timeout=math.inf)
         left = self.stage.turns - self._agent_turns()
         for _ in range(left if turns is None else min(turns, left)):
             if self.over:
@@ -132,8 +147,8 @@ class Actor:
                 break
             self.plan = view.plan
             prompt = self.tape.prompt(view.messages)
-            answer = await sampler.sample(prompt, self.stage.tokens, self._draw())
-            self._take(prompt, answer)
+            answer = await sampler.sample(prompt, self.stage.limit(AGENT), self._draw())
+            await self._take(prompt, answer)
 
     def finish(self) -> Rollout:
         """The rollout: truncated where the environment did not end it."""
@@ -142,19 +157,29 @@ class Actor:
         rollout.messages = self.messages
         return rollout
 
-    def _take(self, prompt: list[int], answer: Sampled) -> None:
+    async def _take(self, prompt: list[int], answer: Sampled) -> None:
         text = self.stage.codec.text(answer.ids)
         roles = None if self.stage.roles is None else self.stage.roles(answer.ids)
         facts = {"text": text, "anchor": self.state.observation}
         turn = self.recorder.turn(prompt, answer.ids, answer.logp, roles=roles, **facts)
         turn.probe["entropy"] = fmean(answer.entropy[:OPENING]) / math.log(self.stage.codec.size)
         self.state = self.state.after(text)
+        await self._wait()
         turn.observation = self.state.observation
         said, heard = self._messages(text, turn.observation)
         self.tape.keep(said, answer.ids)
         self.messages += [said] if self.over else [said, heard]
         if self.stage.probe is not None:
             self.stage.probe(self, turn)
+
+    async def _wait(self) -> None:
+        """Let whoever else is to move answer, until it is the policy's turn again."""
+        while self.state.player and not self.over:
+            self.talk.append({"role": "user", "content": self.state.observation})
+            asked = Generate(tuple(self.talk), self.stage.limit(USER), USER)
+            said = await self._other(asked)
+            self.talk.append({"role": "assistant", "content": said})
+            self.state = self.state.after(said)
 
     def _messages(self, text: str, observation: str) -> tuple[dict[str, Any], dict[str, Any]]:
         if not self.stage.tool:
@@ -165,14 +190,26 @@ class Actor:
         return said, {"role": "tool", "tool_call_id": call["id"], "content": observation}
 
     async def _generate(self, sampler: Batcher, effect: Generate) -> str:
+        if effect.module in self.stage.others:
+            return await self._other(effect)
         prompt = self.tape.prompt(effect.messages)
-        answer = await sampler.sample(prompt, min(effect.max_tokens, self.stage.tokens), self._draw())
+        tokens = min(effect.max_tokens, self.stage.limit(effect.module))
+        answer = await sampler.sample(prompt, tokens, self._draw())
         text = self.stage.codec.text(answer.ids)
         self.recorder.turn(prompt, answer.ids, answer.logp, module=effect.module, text=text)
         return text
 
+    async def _other(self, effect: Generate) -> str:
+        other = self.stage.others.get(effect.module)
+        if other is None:
+            raise ConfigError(
+                f"nobody plays {effect.module!r}: give the stage others={{{effect.module!r}: ...}}", field="others"
+            )
+        found = other(effect)
+        return str(await found if inspect.isawaitable(found) else found)
+
     def _agent_turns(self) -> int:
-        return sum(turn.module == "agent" for turn in self.recorder.rollout.turns)
+        return sum(turn.module == AGENT for turn in self.recorder.rollout.turns)
 
     def _draw(self) -> int:
         self.asked += 1

@@ -228,7 +228,7 @@ def ufo() -> Algorithm:
 
 
 def mua_rl() -> Algorithm:
-    """MUA-RL (2508.18669): GRPO with a simulated user in the loop; 1 where the final database and the outputs are right."""
+    """MUA-RL (2508.18669): GRPO; 1 where the final database and the outputs are right. The user: `Stage.others`."""
     return Algorithm(kl=KL())
 
 

@@ -1,6 +1,8 @@
 """How rollouts are sampled: in groups, branching where the policy is unsure, as trees, from a turn on, with replay.
 
-Each has `collect(stage, policy, tasks, seed)` and gives whole groups: the rollouts of one task share its number as group.
+Each has `collect(stage, policy, tasks, seed)` and gives whole groups: the rollouts of one task share its number as group. A user
+in the loop is the stage's, so that it takes part in evaluations too: `Stage(..., others={"user": sim})`; trying again is an
+environment, `memctx.train.envs.try_again`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from random import Random
 from statistics import fmean, pstdev
 from typing import Protocol
 
-from memctx.train.acting import Actor, Stage, play
+from memctx.train.acting import AGENT, Actor, Stage, play
 from memctx.train.draws import mixed
 from memctx.train.filters import total
 from memctx.train.models import Policy
@@ -84,7 +86,7 @@ class EntropyBranch:
         born: list[Actor] = []
         for run, earlier in zip(going, before, strict=True):
             taken = sum(each.task == run.task for each in [*runs, *born])
-            agent = [turn for turn in run.recorder.rollout.turns if turn.module == "agent"]
+            agent = [turn for turn in run.recorder.rollout.turns if turn.module == AGENT]
             rise = agent[-1].probe["entropy"] - agent[0].probe["entropy"]
             unsure = min(1.0, max(0.0, chances[run.task].random() - self.coef * rise)) <= self.threshold
             if unsure and len(agent) > 1:
@@ -162,7 +164,7 @@ class PartialRestart:
         runs = actors(stage, tasks, self.n, seed, version)
         points: dict[int, list[Actor]] = {task: [] for task in tasks}
         for run, befores in zip(runs, _retraced(runs, stage, policy), strict=True):
-            turns = [turn for turn in run.recorder.rollout.turns if turn.module == "agent"]
+            turns = [turn for turn in run.recorder.rollout.turns if turn.module == AGENT]
             points[run.task] += [before for before, turn in zip(befores, turns, strict=True) if self.select(turn)]
         for task, before in points.items():
             picked = chances[task].sample(before, min(self.restarts, len(before)))

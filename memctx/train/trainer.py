@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -79,6 +80,7 @@ def train(
     )
     log = Log(Path(out)) if out is not None else None
     begin = resume(learner, log.folder) if log else 0
+    stage = replace(stage, layout=algorithm.layout)
     history: list[Facts] = log.read(begin) if log else []
     for step in range(begin, config.steps):
         learner.pace(1 - step / config.steps if config.decay else 1.0)
