@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from memctx.stores import Vectors
 
 LEAD = 600  # characters that say what a text is about: they weigh as much as the whole of it
-FEW = 8  # texts that are split one after the other
+FEW = 32  # texts that are split one after the other
 LONGEST = 40_000  # characters of a text that are read
 
 

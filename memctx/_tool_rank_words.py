@@ -118,7 +118,7 @@ class Postings:
         order = np.argsort(terms_, kind="stable")
         self._places = np.concatenate([row * count + keys % count for row, (keys, _) in enumerate(rows)])[order]
         self._weights = np.concatenate([weights for _, weights in rows])[order].astype(np.float32)
-        self._starts = np.searchsorted(terms_[order], np.arange(len(self.place) + 1))
+        self._starts = np.searchsorted(terms_[order], np.arange(len(self.place) + 1)).tolist()
 
     def scores(self, views: Sequence[Sequence[int]]) -> Floats:
         """(views, ROWS, tools): the sum of what the terms of each view weigh."""
