@@ -6,14 +6,21 @@ import gzip
 import json
 import re
 from pathlib import Path
+from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from memctx.component import load
+from memctx.dialects.mem_alpha import MemAlpha
 from memctx.errors import ConfigError
+from memctx.memory import Memory
 from memctx.train.envs import position
+from memctx.train.envs._feed import VALUES, answer, score
+from memctx.train.envs._notes import Notes
 from memctx.train.envs.multi_objective import MultiObjective
+from memctx.train.envs.stream import Stream, measure, well_formed
 from memctx.train.envs.taubench import TauBench, _case
 from tests import tau
 
@@ -25,13 +32,20 @@ ENVS: list[Any] = [
     MultiObjective(),
     MultiObjective(questions=16),
     MultiObjective(questions=4, hops=2, scoring="count"),
+    Stream(),
+    Stream(chunks=64, each=2, facts=4, events=0),
 ]
+SYMBOLS = Stream(form="symbols")
+
+
+def called(name: str, **arguments: Any) -> str:
+    return json.dumps({"name": name, "arguments": arguments})
 
 
 # -- what all of them promise --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("env", ENVS, ids=repr)
+@pytest.mark.parametrize("env", [*ENVS, SYMBOLS], ids=repr)
 def test_the_expert_has_the_full_reward_and_positions_are_values(env: Any) -> None:
     best = env.questions if getattr(env, "scoring", "") == "count" else 1.0
     for seed in range(20):
@@ -133,16 +147,184 @@ def test_sizes_that_cannot_be_are_refused() -> None:
         MultiObjective(people=3)
 
 
+# -- stream --------------------------------------------------------------------------------------------------------------
+
+
+def insert(content: str, memory_type: str = "semantic_memory") -> str:
+    return called("new_memory_insert", memory_type=memory_type, content=content)
+
+
+def played(env: Stream, seed: int, writer: Any) -> Any:
+    """The end of a run in which `writer` (position) answers each chunk."""
+    state: Any = env.start(seed).after("ready")
+    while not state.rewards:
+        state = state.after(writer(state))
+    return state
+
+
+def mean(env: Stream, writer: Any, seeds: range = range(20)) -> float:
+    return float(sum(played(env, seed, writer).rewards[0] for seed in seeds) / len(seeds))
+
+
+def test_only_what_was_written_can_be_told_at_the_end() -> None:
+    """Who keeps the newest statements only forgets; who keeps the first ones tells what was once; who keeps all is full soon."""
+    long = Stream(chunks=64)
+    assert mean(long, lambda state: "nothing to note") == 0
+    assert mean(long, _everything) < 0.5
+    assert mean(long, _newest) < 0.3
+    assert mean(long, lambda state: state.best()) == 1
+
+
+def _everything(state: Any) -> str:
+    return "\n".join(insert(each.text) for each in state.statements)
+
+
+def _newest(state: Any) -> str:
+    gone = (called("memory_delete", memory_type="semantic_memory", memory_id=each.id) for each in state.notes.items)
+    return "\n".join([*gone, _everything(state)])
+
+
+def test_a_rumour_and_a_stale_value_mislead_the_reader() -> None:
+    env = Stream(chunks=16, facts=1, events=0)
+    (question,) = env.told(0).questions
+    texts = [each.text for chunk in env.told(0).chunks for each in chunk]
+    true = [text for text in texts if f"is {question.answer}." in text and not text.startswith("Somebody")][-1]
+    name, what = question.words
+    other = next(each for each in VALUES[what] if each != question.answer)
+    wrong = f"Somebody said that the {what} of {name.title()} is {other}."
+    assert score([true], [question]) == 1
+    assert answer([wrong], question) == other
+    assert score([], [question]) == 0
+    assert score([true.replace(name.title(), "Nobody")], [question]) == 0
+
+
+def test_writing_all_values_or_all_words_at_once_does_not_pay() -> None:
+    env = Stream(chunks=8, events=0)
+    values = "red blue calm glad tea milk"
+
+    def lists_values(state: Any) -> str:
+        return "\n".join(insert(each.text.replace(each.value, values)) for each in state.statements if each.value)
+
+    assert mean(env, lists_values) < 0.35
+    assert mean(env, lambda state: insert(" ".join(each.text for each in state.statements))) < 0.9
+
+
+def test_memory_as_a_value_does_what_the_dialect_does(tmp_path: Path) -> None:
+    chance = Random(4)
+    with Memory(tmp_path / "memory.db") as memory:
+        tools, notes, ids = MemAlpha(memory.at("acme", "ana")), Notes(room=10_000), dict[str, str]()
+        for _ in range(200):
+            kind = chance.choice(["core_memory", "semantic_memory", "episodic_memory", "secret_memory"])
+            number = chance.choice([*ids, "00ff", "x y"])
+            name, fields = chance.choice(
+                [
+                    ("new_memory_insert", {"content": f"text {chance.randrange(30)}"}),
+                    ("memory_update", {"memory_id": number, "new_content": f"new {chance.randrange(99)}"}),
+                    ("memory_update", {"memory_id": number, "new_content": " "}),
+                    ("memory_delete", {"memory_id": number}),
+                    ("memory_forget", {}),
+                ]
+            )
+            before = notes
+            notes, said = notes.call(name, {"memory_type": kind, **fields})
+            theirs = {**fields, "memory_type": kind, "memory_id": ids.get(number, number)}
+            told = json.loads(tools.call(name, theirs))
+            assert told["status"] == said["status"], (name, kind, fields, told, said)
+            if name == "new_memory_insert" and said["status"] == "ok":
+                ids[notes.items[-1].id] = next(iter(told["new_memory"]))
+            assert notes == before or said["status"] == "ok"
+        kept = sorted(record.text for record in memory.at("acme", "ana").list(limit=1000))
+        assert kept == sorted(notes.texts)
+        assert notes.items
+
+
+def test_memory_is_bounded_and_says_so() -> None:
+    env = Stream(chunks=3, each=8, room=10)
+    state: Any = env.start(0).after("ready").after("\n".join(insert(f"word {n} of many words") for n in range(4)))
+    assert [each.ok for each in state.done] == [True, True, False, False]
+    assert "new_memory_insert was refused: memory holds 10 words" in state.observation
+    assert state.after(insert("x " * 11)).notes == state.notes
+    assert state.after(called("memory_delete", memory_type="semantic_memory", memory_id="0000")).notes.words == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (called("fly"), "tool = 'fly'"),
+        (called("new_memory_insert", content="x"), "memory_type = None"),
+        (called("new_memory_insert", memory_type="semantic_memory", content=3), "content = 3"),
+        (called("new_memory_insert", memory_type="core_memory", content="x"), "memory_type = 'core_memory'"),
+        (called("memory_update", memory_type="semantic_memory", memory_id="0009", new_content="x"), "'0009'"),
+        ('{"name": "new_memory_insert", "arguments": "{"}', "not JSON"),
+        ('{"name": "new_memory_insert", "arguments": [1]}', "are list"),
+        ('{"name": "new_memory_insert"}', "are NoneType"),
+        (insert("   "), "content is empty"),
+    ],
+)
+def test_a_call_on_memory_that_cannot_be_is_refused_in_words(text: str, told: str) -> None:
+    state = Stream().start(0).after("ready").after(text)
+    assert "was refused" in state.observation
+    assert told in state.observation
+    assert not state.notes.items
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "fits"),
+    [
+        ("semantic_memory", "The mood of Ana is calm.", True),
+        ("episodic_memory", "On day 3 Ana met Bo.", True),
+        ("episodic_memory", "[day 3] Ana met Bo.", True),
+        ("episodic_memory", "The mood of Ana is calm.", False),
+        ("semantic_memory", "On day 3 Ana met Bo.", False),
+        ("semantic_memory", "calm", False),
+        ("semantic_memory", "word " * 41, False),
+        ("core_memory", "Ana", True),
+        ("core_memory", " ", False),
+    ],
+)
+def test_what_is_written_has_its_type(kind: str, content: str, fits: bool) -> None:
+    assert well_formed(kind, content) is fits
+
+
+def test_the_terms_of_the_reward_are_measured() -> None:
+    state = Stream().start(0).after("ready")
+    good = insert("On day 3 Ana met Bo.", "episodic_memory")
+    state = state.after("\n".join([good, good, insert("On day 4 Ana met Bo."), called("memory_delete")]))
+    actor, turn = (
+        SimpleNamespace(state=state, recorder=SimpleNamespace(rollout=SimpleNamespace(meta={}))),
+        SimpleNamespace(probe={}),
+    )
+    measure(actor, turn)  # type: ignore[arg-type]  # all that it reads
+    assert [each["ok"] for each in turn.calls] == [True, False, True, False]  # a duplicate is no success
+    assert turn.probe["content"] == 2 / 3
+    assert actor.recorder.rollout.meta["memory_tokens"] == 12
+    assert actor.recorder.rollout.meta["input_tokens"] > 12
+
+
+def test_symbols_are_calls_in_short() -> None:
+    text, short = Stream(), SYMBOLS
+    for seed in range(5):
+        ends: list[Any] = [position(each, seed, each.expert(seed)) for each in (text, short)]
+        assert ends[0].notes == ends[1].notes
+    state: Any = short.start(0).after("ready")
+    assert re.fullmatch(r"\|([=?@][a-h]|~~){3}", state.observation)
+    assert not state.after("uuu").notes.items
+    assert [each.ok for each in state.after("uuu").done] == [False] * 3
+    assert len(state.after("s" * 99).done) == 3
+    assert state.after("...").done == ()
+
+
+def test_a_stream_too_short_for_its_facts_is_refused() -> None:
+    with pytest.raises(ConfigError, match="chunks"):
+        Stream(chunks=1).start(0)
+
+
 # -- taubench ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> str:
     return tau.written(tmp_path)
-
-
-def called(name: str, **arguments: Any) -> str:
-    return json.dumps({"name": name, "arguments": arguments})
 
 
 CANCEL = called("cancel_pending_order", order_id="#W1", reason="no longer needed")

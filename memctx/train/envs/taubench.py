@@ -21,6 +21,7 @@ from pydantic import Field
 from memctx.component import Component
 from memctx.errors import ConfigError
 from memctx.train.envs import _taubench_airline, _taubench_retail
+from memctx.train.envs._json import calls
 from memctx.train.envs._taubench import Desk, Refused, Row, Tool, problem
 
 TOOLS: Mapping[str, Mapping[str, Tool]] = {"retail": _taubench_retail.TOOLS, "airline": _taubench_airline.TOOLS}
@@ -64,9 +65,9 @@ class TauBench(Component):
     def expert(self, seed: int) -> list[str]:
         """Answers that get the full reward."""
         task = self.tasks()[seed % len(self.tasks())]
-        calls = [json.dumps({"name": each["name"], "arguments": each["kwargs"]}) for each in task.actions]
+        acts = [json.dumps({"name": each["name"], "arguments": each["kwargs"]}) for each in task.actions]
         ends = any(each["name"] == "transfer_to_human_agents" for each in task.actions)
-        return calls if ends else [*calls, " ".join(["DONE", *task.outputs])]
+        return acts if ends else [*acts, " ".join(["DONE", *task.outputs])]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,7 +147,7 @@ class Service:
 
     def after(self, text: str) -> Service:
         """A call is answered by its tool; a text with a brace that is no call by an error, any other by the user."""
-        call, turn = _call(text), self.turn + 1
+        call, turn = next(calls(text), None), self.turn + 1
         if call is not None:
             changed, heard = _case(self.of.path, self.of.domain).call(self.changed, call["name"], _arguments(call))
             done = call["name"] == "transfer_to_human_agents"
@@ -154,21 +155,6 @@ class Service:
         if "{" in text:
             return replace(self, heard=f"Error: {FORM}", turn=turn)
         return replace(self, heard=YES, said=(*self.said, text), turn=turn, done=DONE.search(text) is not None)
-
-
-def _call(text: str) -> Row | None:
-    """The first JSON object with a name in a text; whatever stands around it."""
-    decoder, place = json.JSONDecoder(), text.find("{")
-    while place >= 0:
-        try:
-            found, end = decoder.raw_decode(text, place)
-        except (ValueError, RecursionError):
-            end = place + 1
-        else:
-            if isinstance(found.get("name"), str):
-                return dict(found)
-        place = text.find("{", end)
-    return None
 
 
 def _arguments(call: Row) -> Any:

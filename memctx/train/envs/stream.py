@@ -1,0 +1,214 @@
+"""Stream: facts are told, changed and contradicted over many chunks; a reader answers from what was written. Mem-alpha's setting.
+
+arXiv 2509.25911. The player sees its memory and one chunk, and writes with the paper's tools; memory is bounded. The reader is
+code: BM25 and a slot. Run it behind a pipeline that drops what is older, such as `internal_state` with an empty tag; then the
+chunks are read once, as in the paper.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from itertools import islice
+from string import ascii_lowercase
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from memctx.component import Component
+from memctx.errors import ConfigError
+from memctx.train.envs._feed import Feed, Statement, feed, score
+from memctx.train.envs._json import calls
+from memctx.train.envs._notes import Item, Notes
+
+if TYPE_CHECKING:
+    from memctx.train.acting import Actor
+    from memctx.train.rollouts import Turn
+
+CALLS = 32  # of one turn that are looked at
+DATED = re.compile(r"\W*(?:on )?day \d", re.IGNORECASE)
+WORDS = range(3, 41)  # of an item that says one thing
+MARKS = {"fact": "=", "event": "@", "rumour": "?", "chat": "~"}
+TYPE = {"s": "semantic_memory", "e": "episodic_memory"}
+
+
+class Stream(Component):
+    """One player; `chunks` of `each` statements about `facts` facts and `events` events; memory holds `room` words.
+
+    form "text" is for language models: calls are JSON. "symbols" is for models made from nothing: a statement is a mark and a
+    letter for what it is about, and is answered by one letter: s, e: insert it as semantic or episodic, u: update, else skip.
+    """
+
+    chunks: int = Field(default=8, ge=1, le=4096)
+    each: int = Field(default=3, ge=1, le=32)
+    facts: int = Field(default=6, ge=1, le=20)
+    events: int = Field(default=2, ge=0, le=6)
+    room: int = Field(default=80, ge=1)
+    form: Literal["text", "symbols"] = "text"
+    players: ClassVar[int] = 1
+    rules: ClassVar[str] = (
+        "Chunks of a long stream come one by one, each is shown once. Keep in memory what is true now: at the end questions are "
+        "answered from memory alone, one a fact or event. What somebody only says need not be true. Answer each chunk with calls, "
+        'one JSON object each: {"name": "new_memory_insert", "arguments": {"memory_type": "semantic_memory", "content": "..."}}, '
+        '{"name": "memory_update", "arguments": {"memory_type": "semantic_memory", "memory_id": "0000", "new_content": "..."}}, '
+        '{"name": "memory_delete", "arguments": {"memory_type": "semantic_memory", "memory_id": "0000"}}. Types are '
+        "semantic_memory for facts, episodic_memory for events, which begin with their day, and core_memory, one text that can "
+        "only be updated or deleted."
+    )
+
+    def start(self, seed: int) -> Reading:
+        """Raises `ConfigError` where the statements do not fit into the chunks."""
+        if self.chunks * self.each < self.facts + self.events:
+            raise ConfigError(
+                f"chunks * each = {self.chunks * self.each} statements for {self.facts + self.events} facts and events: take more",
+                field="chunks",
+            )
+        return Reading(self, seed, Notes(self.room))
+
+    def told(self, seed: int) -> Feed:
+        """The chunks and questions of a seed."""
+        return feed(seed, self.chunks, self.each, self.facts, self.events)
+
+    def expert(self, seed: int) -> list[str]:
+        """Answers that get the full reward."""
+        state, answers = self.start(seed).after("ready"), ["ready"]
+        while not state.rewards:
+            answers.append(state.best())
+            state = state.after(answers[-1])
+        return answers
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A call of the last turn. `fits`: whether what it wrote is well-formed and of the right type; None where it wrote nothing."""
+
+    name: str
+    ok: bool
+    fits: bool | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Before chunk number `chunk`, from 1; at 0 nothing was shown yet. `done`: the calls of the last turn."""
+
+    of: Stream
+    seed: int
+    notes: Notes
+    chunk: int = 0
+    done: tuple[Done, ...] = ()
+    player: int = 0
+    actions: tuple[str, ...] = ()
+
+    @property
+    def statements(self) -> tuple[Statement, ...]:
+        """The chunk that is shown."""
+        return self.of.told(self.seed).chunks[self.chunk - 1] if 0 < self.chunk <= self.of.chunks else ()
+
+    @property
+    def observation(self) -> str:
+        if not self.statements:
+            return "" if self.chunk else f"{self.of.chunks} chunks will come. Say ready."
+        if self.of.form == "symbols":
+            return f"{self._held()}|{''.join(map(_symbols, self.statements))}"
+        refused = "".join(f"{each.name} was refused: {each.message}\n" for each in self.done if not each.ok)
+        room = f"Memory, {self.notes.words} of {self.notes.room} words:\n{self.notes.render()}"
+        told = " ".join(each.text for each in self.statements)
+        return f"{refused}{room}\n\nChunk {self.chunk} of {self.of.chunks}: {told}"
+
+    @property
+    def rewards(self) -> tuple[float, ...]:
+        """The share of questions that the reader answers rightly from memory: r1 of the paper."""
+        if self.chunk <= self.of.chunks:
+            return ()
+        return (score(self.notes.texts, self.of.told(self.seed).questions),)
+
+    def after(self, text: str) -> Reading:
+        """All calls of the answer, in turn; one that is refused changes nothing."""
+        notes, done = self.notes, []
+        for call in self._calls(text) if self.chunk else ():
+            notes, answer = notes.call(call["name"], call.get("arguments"))
+            written = _written(call.get("arguments"))
+            fits = None if written is None else well_formed(*written)
+            done.append(Done(call["name"], answer["status"] == "ok", fits, answer.get("message", "")))
+        return replace(self, notes=notes, done=tuple(done), chunk=self.chunk + 1)
+
+    def best(self) -> str:
+        """What to answer to keep all that is true: a fact or event that is held already is updated."""
+        letters, held = "", set(self._held())
+        for each in self.statements:
+            letter = {"fact": "s", "event": "e"}.get(each.kind, ".")
+            letters += "u" if letter != "." and _letter(each) in held else letter
+            held |= {_letter(each)} if letter != "." else set()
+        return letters if self.of.form == "symbols" else "\n".join(map(json.dumps, self._meant(letters)))
+
+    def _calls(self, text: str) -> list[dict[str, Any]]:
+        return self._meant(text) if self.of.form == "symbols" else list(islice(calls(text), CALLS))
+
+    def _meant(self, letters: str) -> list[dict[str, Any]]:
+        """The calls that letters stand for, one a statement."""
+        notes, found = self.notes, []
+        for letter, each in zip(letters, self.statements, strict=False):
+            if letter in TYPE:
+                arguments = {"memory_type": TYPE[letter], "content": each.text}
+                found.append({"name": "new_memory_insert", "arguments": arguments})
+            elif letter == "u":
+                old = self._item(notes, each.subject) or Item("none", "semantic", "")
+                arguments = {"memory_type": f"{old.kind}_memory", "memory_id": old.id, "new_content": each.text}
+                found.append({"name": "memory_update", "arguments": arguments})
+            else:
+                continue
+            notes, _ = notes.call(**found[-1])
+        return found
+
+    def _item(self, notes: Notes, subject: int) -> Item | None:
+        """The newest item about a fact or event."""
+        if subject < 0:
+            return None
+        words = set(self.of.told(self.seed).questions[subject].words)
+        return next((i for i in reversed(notes.items) if words <= set(re.findall(r"\w+", i.text.lower()))), None)
+
+    def _held(self) -> str:
+        """A letter for each fact or event that memory says something of."""
+        many = self.of.facts + self.of.events
+        return "".join(ascii_lowercase[n] for n in range(many) if self._item(self.notes, n))
+
+
+def measure(actor: Actor, turn: Turn) -> None:
+    """A `Stage.probe`: what the other terms of the paper's reward are made of, for `CallValidity`, `Probed` and `Compression`.
+
+    turn.calls has r2's `ok`, probe["content"] r4's share, and the rollout's meta the words of memory and of the stream for r3.
+    """
+    state = actor.state
+    if not isinstance(state, Reading):
+        raise ConfigError("measure is for the environment stream", field="probe")
+    turn.calls = [{"name": each.name, "ok": each.ok} for each in state.done]
+    judged = [each.fits for each in state.done if each.fits is not None]
+    turn.probe["content"] = sum(judged) / len(judged) if judged else 0.0
+    told = state.of.told(state.seed).chunks[: state.chunk]
+    words = sum(len(each.text.split()) for chunk in told for each in chunk)
+    actor.recorder.rollout.meta |= {"memory_tokens": state.notes.words, "input_tokens": words}
+
+
+def well_formed(memory_type: str, content: str) -> bool:
+    """One thing said, and an event with its day exactly where events are kept: the code that stands in for the paper's judge."""
+    if memory_type == "core_memory":
+        return bool(content.strip())
+    dated = DATED.match(content) is not None
+    return len(content.split()) in WORDS and dated == (memory_type == "episodic_memory")
+
+
+def _written(arguments: Any) -> tuple[str, str] | None:
+    if not isinstance(arguments, dict):
+        return None
+    content = arguments.get("content", arguments.get("new_content"))
+    return (str(arguments.get("memory_type")), content) if isinstance(content, str) else None
+
+
+def _symbols(statement: Statement) -> str:
+    return MARKS[statement.kind] + _letter(statement)
+
+
+def _letter(statement: Statement) -> str:
+    return ascii_lowercase[statement.subject] if statement.subject >= 0 else "~"
