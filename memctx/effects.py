@@ -38,6 +38,18 @@ class Embed:
 
 
 @dataclass(frozen=True, slots=True)
+class Logprobs:
+    """Ask a model how it would have said `answer` after `messages`: for each token, {token: log-probability} of its `k` likeliest.
+
+    An answer for the first tokens only will do.
+    """
+
+    messages: tuple[dict[str, Any], ...]
+    answer: str
+    k: int
+
+
+@dataclass(frozen=True, slots=True)
 class Recall:
     """Ask memory for the `k` records nearest to `query`; the answer is `memctx.records.Hit`s, best first.
 
@@ -109,7 +121,7 @@ class Index:
     tools: tuple[Any, ...]
 
 
-Effect = Generate | Embed | Recall | Remember | Forget | Later | Stored | Graph | Advise | Index
+Effect = Generate | Embed | Logprobs | Recall | Remember | Forget | Later | Stored | Graph | Advise | Index
 Asks = Generator[Effect, Any, Any]
 
 

@@ -108,7 +108,7 @@ class Pipeline:
 
     def session(self, thread: str = "", **handlers: Any) -> Session:
         """A thread's session. Keywords: `memory`, a scope of `Memory`, which also keeps the plan; `timeout` in seconds; and
-        `generate`, `embed`, `recall`, `remember`, `forget`, which answer what strategies ask for.
+        `generate`, `embed`, `logprobs`, `recall`, `remember`, `forget`, which answer what strategies ask for.
         """
         from memctx.session import Session
 

@@ -15,7 +15,7 @@ from memctx._keep import Keep, decide, reopened
 from memctx.accounts import Accounts
 from memctx.decide import Decision
 from memctx.edits import Offer
-from memctx.effects import Asks, Embed, Forget, Generate, Recall, Remember, adrive, drive
+from memctx.effects import Asks, Embed, Forget, Generate, Logprobs, Recall, Remember, adrive, drive
 from memctx.errors import InvalidMessage
 from memctx.messages import Transcript
 from memctx.offer import Front
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from memctx.scoped import Scoped
     from memctx.search_tools import SearchTools
 
-KINDS = {"generate": Generate, "embed": Embed, "recall": Recall, "remember": Remember, "forget": Forget}
+KINDS: dict[str, type] = {kind.__name__.lower(): kind for kind in (Generate, Embed, Logprobs, Recall, Remember, Forget)}
 USER_FIRST = ("anthropic", "gemini")
 NO_TOOLS = Offer(())  # until the strategy that chooses them has been asked
 
