@@ -16,8 +16,7 @@ from memctx.component import load
 from memctx.dialects.mem_alpha import MemAlpha
 from memctx.errors import ConfigError
 from memctx.memory import Memory
-from memctx.train.envs import position
-from memctx.train.envs._feed import VALUES, answer, score
+from memctx.train.envs import _feed, position
 from memctx.train.envs._notes import Notes
 from memctx.train.envs.multi_objective import MultiObjective
 from memctx.train.envs.stream import Stream, measure, well_formed
@@ -190,12 +189,12 @@ def test_a_rumour_and_a_stale_value_mislead_the_reader() -> None:
     texts = [each.text for chunk in env.told(0).chunks for each in chunk]
     true = [text for text in texts if f"is {question.answer}." in text and not text.startswith("Somebody")][-1]
     name, what = question.words
-    other = next(each for each in VALUES[what] if each != question.answer)
+    other = next(each for each in _feed.VALUES[what] if each != question.answer)
     wrong = f"Somebody said that the {what} of {name.title()} is {other}."
-    assert score([true], [question]) == 1
-    assert answer([wrong], question) == other
-    assert score([], [question]) == 0
-    assert score([true.replace(name.title(), "Nobody")], [question]) == 0
+    assert _feed.score([true], [question]) == 1
+    assert _feed.answer([wrong], question) == other
+    assert _feed.score([], [question]) == 0
+    assert _feed.score([true.replace(name.title(), "Nobody")], [question]) == 0
 
 
 def test_writing_all_values_or_all_words_at_once_does_not_pay() -> None:
