@@ -6,7 +6,9 @@ tables of larger models; the files are read from the installed package, which it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,8 +20,10 @@ if TYPE_CHECKING:
     from memctx.stores import Vectors
 
 LEAD = 600  # characters that say what a text is about: they weigh as much as the whole of it
-FEW = 32  # texts that are split one after the other
 LONGEST = 40_000  # characters of a text that are read
+WORDS, WORD = 50_000, 40  # words whose pieces are kept, and their characters
+_WORDS = re.compile(r" ( *[^ ]+(?: +\Z)?| *\Z)")  # each after a space; more of them belong to the word
+_WHOLE = re.compile("<s>|</s>|<unk>|\u2581")  # what the tokenizer takes for more than text
 
 
 class Static:
@@ -48,6 +52,7 @@ class Static:
         )
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        self._known = lru_cache(maxsize=WORDS)(self._split)
         self.dim: int | None = self._table.shape[1]
         self.name = f"wordllama-{version('wordllama')}-{self.dim}-lead{LEAD}"
 
@@ -64,18 +69,26 @@ class Static:
         """The mean of the pieces of each text, at length one."""
         import numpy as np
 
-        pieces = [each.ids or [0] for each in self._encoded(list(texts))]
+        pieces = [self._pieces(text) or [0] for text in texts]
         ends = np.cumsum([len(ids) for ids in pieces])
         flat = np.fromiter((i for ids in pieces for i in ids), np.int64, int(ends[-1]))
         sums: Vectors = np.add.reduceat(self._table[flat], np.concatenate([[0], ends[:-1]]), axis=0)
         return _at_length_one(sums)
 
-    def _encoded(self, texts: list[str]) -> list[Any]:
-        """A few texts one by one: waking the tokenizer's threads takes longer than they do."""
-        if len(texts) <= FEW:
-            return [self._tokenizer.encode(text, add_special_tokens=False) for text in texts]
-        encoded: list[Any] = self._tokenizer.encode_batch(texts, add_special_tokens=False)
-        return encoded
+    def _pieces(self, text: str) -> list[int]:
+        """The word pieces of a text: none goes beyond a space, so a word that is known is not split again."""
+        if _WHOLE.search(text):
+            return self._split(text)
+        words = _WORDS.findall(f" {text}")
+        return [piece for word in words for piece in (self._known if len(word) <= WORD else self._split)(word)]
+
+    def _split(self, text: str) -> list[int]:
+        pieces: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return pieces
+
+    def clear(self) -> None:
+        """Forget the words seen so far."""
+        self._known.cache_clear()
 
 
 def _at_length_one(rows: Vectors) -> Vectors:

@@ -42,7 +42,7 @@ class Embedder(Protocol):
 
 
 class Backend(Protocol):
-    """What makes vectors, unchecked. An async one has `aembed` as well."""
+    """What makes vectors, unchecked. An async one has `aembed` as well, one that keeps something of the texts `clear`."""
 
     name: str
     dim: int | None  # None: found by embedding one text
@@ -101,6 +101,9 @@ class Checked:
         """Forget every vector: what a text was made into may be erased with it."""
         with self._lock:
             self._kept.clear()
+        forget = getattr(self.backend, "clear", None)
+        if forget is not None:
+            forget()
 
     def _call(self, texts: list[str]) -> Any:
         try:

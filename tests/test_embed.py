@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import threading
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -63,6 +64,29 @@ def test_a_text_has_the_same_vector_alone_and_among_others(default: Embedder) ->
     texts = [f"record {n} about the {word}" for n, word in enumerate(["harbour", "engine", "garden"] * 30)]
     fresh = embedder()
     assert np.allclose(fresh.embed(texts)[40], embedder().embed([texts[40]])[0], atol=1e-6)
+
+
+def test_words_split_one_by_one_are_the_pieces_of_the_text(default: Embedder) -> None:
+    static = default.backend  # type: ignore[attr-defined]
+    parts = [
+        *(" ", "  ", "a", "the", "\n", "\t", "é", "日", "🙂", "\0", ",", "-", "_", "12"),
+        "▁",
+        "<",
+        "s>",
+        "<s>",
+        "</s>",
+        "<unk>",
+    ]
+    pick = random.Random(0)
+    texts = [
+        "",
+        *("".join(pick.choices(parts, k=pick.randint(1, 12))) for _ in range(3_000)),
+        "long" * 30 + " word " * 3,
+    ]
+    for text in texts:
+        assert static._pieces(text) == static._tokenizer.encode(text, add_special_tokens=False).ids, repr(text)
+    default.clear()  # type: ignore[attr-defined]
+    assert static._known.cache_info().currsize == 0
 
 
 def test_the_beginning_of_a_long_text_weighs_more_than_its_end(default: Embedder) -> None:
