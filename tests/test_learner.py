@@ -475,7 +475,7 @@ def test_adapters_alone_are_trained_and_come_back(name: str, tmp_path: Path) -> 
     base = {k: v.clone() for k, v in policy.model.state_dict().items() if "lora" not in k}
     learner = Learner(policy, algorithm, lr=1e-2)
     algorithm.schedule.run(learner, mixed())
-    folder = save(learner, tmp_path, 1)
+    folder = save(learner, stage(), tmp_path, 1)
     assert all(torch.equal(v, policy.model.state_dict()[k]) for k, v in base.items())
     other = Learner(adapted(1), algorithm, lr=1e-2)
     assert resume(other, tmp_path) == 1

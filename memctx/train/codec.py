@@ -7,7 +7,10 @@ segment go on for as long as nothing was rewritten.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
+
+from memctx.errors import ConfigError, require
 
 ROLES = ("system", "user", "assistant", "tool")
 
@@ -35,6 +38,10 @@ class Codec(Protocol):
         """Sampled ids as text, without what ends the turn."""
         ...
 
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Plain data from which `load` makes an equal codec; what else it needs is written into the folder."""
+        ...
+
 
 class Bytes:
     """UTF-8 bytes, an id a role and one that ends a message: for models that are trained from nothing."""
@@ -57,6 +64,9 @@ class Bytes:
 
     def text(self, ids: Sequence[int]) -> str:
         return bytes(each for each in ids if each < self._end).decode("utf-8", "replace")
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        return {"use": "bytes"}
 
 
 class Symbols:
@@ -83,6 +93,9 @@ class Symbols:
     def text(self, ids: Sequence[int]) -> str:
         return "".join(self._alphabet[each] for each in ids if each < self._end)
 
+    def save(self, folder: Path) -> dict[str, Any]:
+        return {"use": "symbols", "alphabet": self._alphabet}
+
 
 class ChatML:
     """A Hugging Face tokenizer whose chat form is <|im_start|>role, text, <|im_end|>: Qwen, SmolLM, Hermes and others."""
@@ -107,6 +120,24 @@ class ChatML:
     def text(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode([each for each in ids if each not in self.stop]))
 
+    def save(self, folder: Path) -> dict[str, Any]:
+        self.tokenizer.save_pretrained(folder)
+        return {"use": "chatml", "start": self._start, "end": self._end}
+
+
+def load(data: Mapping[str, Any], folder: Path) -> Codec:
+    """The codec that `save` wrote. Raises `ConfigError` for a kind that is not known here."""
+    options = {name: value for name, value in data.items() if name != "use"}
+    match data.get("use"):
+        case "bytes":
+            return Bytes()
+        case "symbols":
+            return Symbols(**options)
+        case "chatml":
+            tokenizers = require("transformers", extra="train").AutoTokenizer
+            return ChatML(tokenizers.from_pretrained(folder, local_files_only=True), **options)
+    raise ConfigError(f"codec {data.get('use')!r} is not known here: use 'bytes', 'symbols' or 'chatml'", field="codec")
+
 
 class Tape:
     """The ids of one run's messages. `keep` what was sampled; `prompt` gives the ids of a view."""
@@ -128,7 +159,7 @@ class Tape:
         ids: list[int] = []
         for message in messages:
             kept = self._kept.get(id(message))
-            ids += kept[1] if kept is not None else self._written(message)
+            ids += kept[1] if kept is not None else written(self.codec, message)
         return ids + self.codec.head("assistant")
 
     def fork(self) -> Tape:
@@ -137,7 +168,9 @@ class Tape:
         copy._kept = dict(self._kept)
         return copy
 
-    def _written(self, message: Mapping[str, Any]) -> list[int]:
-        calls = (call["function"]["arguments"] for call in message.get("tool_calls") or ())
-        text = "".join([str(message.get("content") or ""), *calls])
-        return [*self.codec.head(str(message["role"])), *self.codec.body(text), *self.codec.tail()]
+
+def written(codec: Codec, message: Mapping[str, Any]) -> list[int]:
+    """A whole message as ids: its text and the arguments of its calls."""
+    calls = (call["function"]["arguments"] for call in message.get("tool_calls") or ())
+    text = "".join([str(message.get("content") or ""), *calls])
+    return [*codec.head(str(message["role"])), *codec.body(text), *codec.tail()]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from memctx.component import Settings
 from memctx.errors import ConfigError, require
-from memctx.train import storage
+from memctx.train import serve, storage
 from memctx.train.acting import Stage
 from memctx.train.algorithm import Algorithm
 from memctx.train.draws import mixed
@@ -93,7 +93,7 @@ def train(
         if log:
             log.write(facts)
             if _due(step, config.save_every, config.steps):
-                save(learner, log.folder, step + 1)
+                save(learner, stage, log.folder, step + 1)
         if watch:
             watch(f"train, task {facts['task']:.2f}", step + 1, config.steps)
     return history
@@ -119,13 +119,12 @@ def scores(rollouts: list[Rollout]) -> Facts:
 # Checkpoints: weights and the optimiser's state as safetensors, the rest as JSON; written aside and then renamed. --------
 
 
-def save(learner: Learner, folder: Path, step: int) -> Path:
-    """A checkpoint after `step` steps; the newest one replaces the last."""
+def save(learner: Learner, stage: Stage, folder: Path, step: int) -> Path:
+    """A checkpoint after `step` steps, which `serve.Trained` can use; the newest one replaces the last."""
     safetensors = require("safetensors.torch", extra="train")
     aside, final = folder / f"checkpoint.{step}.new", folder / f"checkpoint-{step}"
     shutil.rmtree(aside, ignore_errors=True)  # half of one, from a run that was killed
-    aside.mkdir(parents=True)
-    learner.policy.save(aside)
+    serve.save(learner.policy, stage, aside)
     for name, state in _states(learner):
         safetensors.save_file({key: value.contiguous() for key, value in state.items()}, aside / f"{name}.safetensors")
     past = {} if learner.smooth is None else {str(t): list(each) for t, each in learner.smooth.past.items()}
@@ -134,14 +133,14 @@ def save(learner: Learner, folder: Path, step: int) -> Path:
     if isinstance(sampling, ReplayInject) and sampling.past:
         storage.write(aside / "replay", sampling.held())
     aside.replace(final)
-    for old in _checkpoints(folder)[:-1]:
+    for old in serve.checkpoints(folder)[:-1]:
         shutil.rmtree(old)
     return final
 
 
 def resume(learner: Learner, folder: Path) -> int:
     """Load the newest checkpoint; returns the steps it had done, 0 where there is none."""
-    found = _checkpoints(folder)
+    found = serve.checkpoints(folder)
     if not found:
         return 0
     safetensors = require("safetensors.torch", extra="train")
@@ -206,10 +205,6 @@ def _weights(model: Any, folder: Path) -> None:
         return
     for file in files:
         model.load_state_dict(safetensors.load_file(file), strict=False)
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
 
 
 def _due(step: int, every: int, steps: int) -> bool:
