@@ -67,7 +67,7 @@ class _Query:
     views: list[str]
     terms: list[list[int]]  # of each view, those the catalogue knows, each once
     words: Floats  # (words, 256): of all views
-    known: list[int]  # the term of each word, -1 for none
+    known: Places  # the term of each word, -1 for none
     rarity: Floats  # of each word
 
 
@@ -128,11 +128,11 @@ class Ranker:
         split = [words(view) for view in views]
         pairs = list(dict.fromkeys(pair for view in split for pair in view)) or [("", "")]
         place, rarity = self._postings.place, self._postings.rarity
-        known = [place.get(term, -1) for term, _ in pairs]
+        known = np.array([place.get(term, -1) for term, _ in pairs])
         unknown = float(rarity.max(initial=0)) / 2
         terms = [list(dict.fromkeys(place[term] for term, _ in view if term in place)) for view in split]
         forms = _unit(static().embed([word for _, word in pairs]) - self._middle)
-        rare = np.array([rarity[term] if term >= 0 else unknown for term in known], np.float32)
+        rare = np.where(known >= 0, rarity[known], unknown).astype(np.float32)
         return _Query(views, terms, forms, known, rare)
 
     def _met(self, asked: _Query, likely: Places) -> Floats:
@@ -146,13 +146,13 @@ class Ranker:
         for flat, _ in flats:
             there[flat] = True
         terms, place = np.flatnonzero(there), np.cumsum(there) - 1
-        alike = np.maximum(asked.words @ self._forms[terms].T, 0)
-        alike[np.array(asked.known)[:, None] == terms] = 1
-        nearest, met, covered = alike.max(axis=0), [], []
+        alike = np.maximum(self._forms[terms] @ asked.words.T, 0)
+        alike[terms[:, None] == asked.known] = 1
+        nearest, met, covered = alike.max(axis=1), [], []
         for (flat, starts), lists in zip(flats, (self._name, self._text), strict=True):
             at, rarity, some = place[flat], self._postings.rarity[flat], lists.sizes[likely] > 0
             met.append(some * np.add.reduceat(rarity * nearest[at], starts) / np.add.reduceat(rarity, starts))
-            covered.append(some * (asked.rarity @ np.maximum.reduceat(alike[:, at], starts, axis=1) ** 2))
+            covered.append(some * (np.maximum.reduceat(alike[at], starts, axis=0) ** 2 @ asked.rarity))
         return np.stack([*met, *covered])
 
 
@@ -176,28 +176,31 @@ class _Servers:
 
 def _ranks(first: Floats, most: int, allowed: Flags | None, also: Flags | None) -> tuple[Floats, Places]:
     """One over the rank of each tool in each view, softened, and the likely tools in order."""
-    chosen = np.zeros(first.shape[1], bool) if also is None else also.copy()
     if allowed is not None:
-        chosen &= allowed
         first = np.where(allowed, first, -np.inf)
+    view, place = np.nonzero(first >= _bounds(first, most)[:, None])
+    order = np.lexsort((-first[view, place], view))
+    view, place = view[order], place[order]
+    rank = np.arange(len(view)) - np.searchsorted(view, view)
     ranks = np.full(first.shape, 1 / (3 + LIKELY), np.float32)
-    for row, scores in enumerate(first):
-        best = _best(scores, most)
-        ranks[row, best[:LIKELY]] = 1 / (3 + np.arange(min(LIKELY, len(best))))
-        chosen[best[: EACH if row else most]] = True
-    return ranks, np.flatnonzero(chosen)
+    ranks[view, place] = 1 / (3 + np.minimum(rank, LIKELY))
+    likely = np.zeros(first.shape[1], bool) if also is None else also & (True if allowed is None else allowed)
+    likely[place[rank < np.where(view, EACH, most)]] = True
+    return ranks, np.flatnonzero(likely)
 
 
-def _best(scores: Floats, most: int) -> Places:
-    """Where the `most` highest are, best first, equal ones in order; -inf is none.
+def _bounds(first: Floats, most: int) -> Floats:
+    """For each view a score that its `most` best tools reach and few others do; -inf is no score.
 
-    Only what can be among them is sorted: where `most` of some columns hold a score as high as `bound`, no lower one is.
+    With the tools in columns, `most` columns whose best reaches it are as many tools that do; the rest need no sorting.
     """
     columns = 4 * most
-    rows = len(scores) // columns
-    bound = np.partition(scores[: rows * columns].reshape(rows, columns).max(axis=0), -most)[-most] if rows else -np.inf
-    places = np.flatnonzero((scores >= bound) & (scores > -np.inf))
-    return places[np.argsort(-scores[places], kind="stable")[:most]]
+    rows = first.shape[1] // columns
+    bounds = np.full(len(first), np.finfo(np.float32).min)
+    if rows:
+        best = first[:, : rows * columns].reshape(len(first), rows, columns).max(axis=1)
+        bounds = np.maximum(bounds, np.partition(best, -most, axis=1)[:, -most])
+    return bounds
 
 
 def _unit(rows: Floats) -> Floats:
