@@ -306,11 +306,11 @@ def test_symbols_are_calls_in_short() -> None:
         ends: list[Any] = [position(each, seed, each.expert(seed)) for each in (text, short)]
         assert ends[0].notes == ends[1].notes
     state: Any = short.start(0).after("ready")
-    assert re.fullmatch(r"\|([=?@][a-h]|~~){3}", state.observation)
-    assert not state.after("uuu").notes.items
-    assert [each.ok for each in state.after("uuu").done] == [False] * 3
-    assert len(state.after("s" * 99).done) == 3
-    assert state.after("...").done == ()
+    assert re.fullmatch(r"\|([=?@][A-H]|~~){3}", state.observation)
+    assert not state.after("!!!").notes.items
+    assert [each.ok for each in state.after("!!!").done] == [False] * 3
+    assert len(state.after("+" * 99).done) == 3
+    assert state.after("---").done == ()
 
 
 def test_a_stream_too_short_for_its_facts_is_refused() -> None:

@@ -21,7 +21,7 @@ VALUES = {
     "mood": ("calm", "glad", "tired", "bored", "proud", "shy", "bold", "sad"),
     "drink": ("tea", "milk", "water", "juice", "cider", "cocoa", "broth", "wine"),
 }
-CHAT = ("It rained all morning.", "The bus was late again.", "Nobody had lunch yet.", "The window is still open.")
+CHAT = ("{} was late for the bus again.", "It rained all morning in {}.", "{} has not had lunch yet.")
 RUMOUR, CHANGE = 0.3, 0.3  # of what is neither told first nor an event; the rest is chat
 SCOPE = scope("reader")
 
@@ -83,7 +83,7 @@ def _said(chance: Random, topics: Sequence[tuple[str, str]], now: dict[int, str]
     draw = chance.random()
     known = [number for number in now if number < len(topics)]
     if subject < 0 and (not known or draw > RUMOUR + CHANGE):
-        return Statement("chat", chance.choice(CHAT))
+        return Statement("chat", chance.choice(CHAT).format(*made_up(chance, 1)))
     kind: Kind = "rumour" if subject < 0 and draw < RUMOUR else "fact"
     subject = chance.choice(known) if subject < 0 else subject
     name, topic = topics[subject]

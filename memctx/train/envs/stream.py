@@ -11,7 +11,7 @@ import json
 import re
 from dataclasses import dataclass, replace
 from itertools import islice
-from string import ascii_lowercase
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -30,14 +30,16 @@ CALLS = 32  # of one turn that are looked at
 DATED = re.compile(r"\W*(?:on )?day \d", re.IGNORECASE)
 WORDS = range(3, 41)  # of an item that says one thing
 MARKS = {"fact": "=", "event": "@", "rumour": "?", "chat": "~"}
-TYPE = {"s": "semantic_memory", "e": "episodic_memory"}
+INSERT = {"+": "semantic_memory", "@": "episodic_memory"}
+UPDATE, SKIP = "!", "-"
+CHOICE = {"fact": "+", "event": "@"}
 
 
 class Stream(Component):
     """One player; `chunks` of `each` statements about `facts` facts and `events` events; memory holds `room` words.
 
     form "text" is for language models: calls are JSON. "symbols" is for models made from nothing: a statement is a mark and a
-    letter for what it is about, and is answered by one letter: s, e: insert it as semantic or episodic, u: update, else skip.
+    letter for what it is about, and is answered by one mark: + or @: insert it as semantic or episodic, !: update, else skip.
     """
 
     chunks: int = Field(default=8, ge=1, le=4096)
@@ -136,24 +138,24 @@ class Reading:
 
     def best(self) -> str:
         """What to answer to keep all that is true: a fact or event that is held already is updated."""
-        letters, held = "", set(self._held())
+        marks, held = "", set(self._held())
         for each in self.statements:
-            letter = {"fact": "s", "event": "e"}.get(each.kind, ".")
-            letters += "u" if letter != "." and _letter(each) in held else letter
-            held |= {_letter(each)} if letter != "." else set()
-        return letters if self.of.form == "symbols" else "\n".join(map(json.dumps, self._meant(letters)))
+            letter, mark = _letter(each), CHOICE.get(each.kind, SKIP)
+            marks += UPDATE if mark != SKIP and letter in held else mark
+            held |= {letter} if mark != SKIP else set()
+        return marks if self.of.form == "symbols" else "\n".join(map(json.dumps, self._meant(marks)))
 
     def _calls(self, text: str) -> list[dict[str, Any]]:
         return self._meant(text) if self.of.form == "symbols" else list(islice(calls(text), CALLS))
 
-    def _meant(self, letters: str) -> list[dict[str, Any]]:
-        """The calls that letters stand for, one a statement."""
+    def _meant(self, marks: str) -> list[dict[str, Any]]:
+        """The calls that marks stand for, one a statement."""
         notes, found = self.notes, []
-        for letter, each in zip(letters, self.statements, strict=False):
-            if letter in TYPE:
-                arguments = {"memory_type": TYPE[letter], "content": each.text}
+        for mark, each in zip(marks, self.statements, strict=False):
+            if mark in INSERT:
+                arguments = {"memory_type": INSERT[mark], "content": each.text}
                 found.append({"name": "new_memory_insert", "arguments": arguments})
-            elif letter == "u":
+            elif mark == UPDATE:
                 old = self._item(notes, each.subject) or Item("none", "semantic", "")
                 arguments = {"memory_type": f"{old.kind}_memory", "memory_id": old.id, "new_content": each.text}
                 found.append({"name": "memory_update", "arguments": arguments})
@@ -172,7 +174,7 @@ class Reading:
     def _held(self) -> str:
         """A letter for each fact or event that memory says something of."""
         many = self.of.facts + self.of.events
-        return "".join(ascii_lowercase[n] for n in range(many) if self._item(self.notes, n))
+        return "".join(ascii_uppercase[n] for n in range(many) if self._item(self.notes, n))
 
 
 def measure(actor: Actor, turn: Turn) -> None:
@@ -211,4 +213,4 @@ def _symbols(statement: Statement) -> str:
 
 
 def _letter(statement: Statement) -> str:
-    return ascii_lowercase[statement.subject] if statement.subject >= 0 else "~"
+    return ascii_uppercase[statement.subject] if statement.subject >= 0 else "~"
