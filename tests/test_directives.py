@@ -29,7 +29,8 @@ STACK = (
     ClearResults(keep=1),
     Truncate(high=0.5, low=0.3, keep=1),
 )
-NAMES = st.sampled_from(["branch", "return", "look"])
+NAMES = ("branch", "return", "look")
+CALLED = {"description": "x", "prompt": "y", "message": "z"}
 
 
 @st.composite
@@ -42,18 +43,23 @@ def cases(draw: st.DrawFn, provider: str) -> tuple[Any, list[Any], Pipeline]:
             a, b = draw(numbers), draw(numbers)
             said = draw(
                 st.sampled_from(
-                    ["", f"<omit>{a}-{b}</omit>", f'<fold turns="{a}-{b}">seen</fold>', "<fold>", "<fold>x</fold>"]
+                    ["", f"<omit>{a}-{b}</omit>", f"<fold>{a}-{b}: seen</fold>", "<fold>", "<fold>x</fold>"]
                 )
             )
             if isinstance(message.get("content"), str):
                 message["content"] += said
             for call in message.get("tool_calls") or ():
                 if draw(st.booleans()) and isinstance(call.get("function"), dict):
-                    given = {"description": "x", "prompt": "y", "message": "z"}
-                    call["function"] = {"name": draw(NAMES), "arguments": json.dumps(given)}
+                    call["function"] = {"name": draw(st.sampled_from(NAMES)), "arguments": json.dumps(CALLED)}
     system, messages = None, history
     if provider == "anthropic":
         system, messages = as_anthropic(history, draw(st.booleans()))
+        names = {call["id"]: call["function"] for each in history for call in each.get("tool_calls") or ()}
+        for block in (
+            block for message in messages if isinstance(message["content"], list) for block in message["content"]
+        ):
+            if block["type"] == "tool_use" and names.get(block["id"], {}).get("name") in NAMES:
+                block |= {"name": names[block["id"]]["name"], "input": CALLED}
     elif provider == "openai-responses":
         messages = as_responses(history, draw(st.booleans()))
     pipeline = Pipeline(

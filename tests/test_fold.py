@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memctx.edits import Insert, Replace
+from memctx.errors import ConfigError
 from memctx.formats.openai_chat import FORMAT
 from memctx.messages import Transcript
 from memctx.pipeline import Pipeline
@@ -24,6 +25,7 @@ from memctx.strategies.fold import Block, Fold, Past, directive
 from memctx.testing.strategies import CASES, HISTORIES, StrategyTests
 from tests.acting import CODEC, Says, played
 
+TAGS = ("<fold>", "</fold>")
 PROMPT = [{"role": "system", "content": "You look."}, {"role": "user", "content": "Find the page."}]
 
 
@@ -39,7 +41,7 @@ class TestFold(StrategyTests):
         for message in messages:
             if message["role"] == "assistant":
                 first = 1 if said % 5 == 0 else said - said % 2
-                message["content"] = f'<fold turns="{first}-{said}">parts seen</fold>{message["content"]}'
+                message["content"] = f"<fold>{first}-{said}: parts seen</fold>{message['content']}"
                 said += 1
         return messages, request.param[1]
 
@@ -62,7 +64,7 @@ def turn(number: int, text: str = "") -> list[dict[str, Any]]:
 
 
 def fold(first: int, last: int, text: str = "seen") -> str:
-    return f'<fold turns="{first}-{last}">{text}</fold> Next.'
+    return f"<fold>{first}-{last}: {text}</fold> Next."
 
 
 def session(pins: Any = (), **fields: Any) -> Session:
@@ -82,7 +84,7 @@ def walk(*texts: str) -> list[dict[str, Any]]:
 def blocks(messages: list[dict[str, Any]]) -> Past:
     transcript = Transcript(FORMAT, lambda message: size(message.text))
     transcript.sync(messages)
-    past = Past(Turns("tool"))
+    past = Past(TAGS, Turns("tool"))
     past.read(transcript)
     return past
 
@@ -168,44 +170,43 @@ def test_every_view_of_any_folds_holds_each_turn_once(directives: list[tuple[int
 
 
 REPAIRED = [
-    "<fold turns='2-3'>seen</fold>", "<fold turns=2-3>seen</fold>", '<fold turns="[2, 3]">seen</fold>', "<fold 2..3>seen</fold>",
-    '<FOLD turns="2 to 3"> seen\n</FOLD>', '<fold steps="3-2">seen</fold >', '<fold first="2" last="3">seen</fold>',
+    "<fold>2-3:seen</fold>", "<fold>\n2 - 3 :\nseen\n</fold>", "<fold>[2, 3]: seen</fold>", "<fold>2..3: seen</fold>",
+    "<fold>turns 2 to 3: seen</fold>", "<fold>3-2: seen</fold>", "<fold>(2–3): seen</fold>", "So. <fold>2-3: seen</fold> On.",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", REPAIRED)
 def test_a_directive_whose_form_is_a_little_off_is_read(text: str) -> None:
-    read = directive(text, 3)
+    read = directive(text, 3, TAGS)
     assert read == Block(2, 3, "seen")
-    assert directive(fold(read.first, read.last, read.text), 3) == read  # reading what was read changes nothing
+    assert directive(fold(read.first, read.last, read.text), 3, TAGS) == read  # reading what was read changes nothing
 
 
 def test_with_no_numbers_the_latest_turn_is_meant() -> None:
-    assert directive("<fold>seen</fold>", 3) == Block(3, 3, "seen")
+    assert directive("<fold>seen</fold>", 3, TAGS) == Block(3, 3, "seen")
+    assert directive("<fold>3 pages: seen</fold>", 3, TAGS) == Block(3, 3, "3 pages: seen")
 
 
 @pytest.mark.parametrize(
-    "text",
-    ['<fold turns="1-2">seen', "seen</fold>", '<fold turns="1-2"></fold>', '<fold turns="1-2"> \n </fold>',
-     '<fold turns="1,2,3">seen</fold>', '<fold turns="1-2"/>', "<fold"],
-)  # fmt: skip
+    "text", ["<fold>1-2: seen", "<fold></fold>", "<fold>1-2:</fold>", "<fold>1-2: \n </fold>", "<fold>"]
+)
 def test_a_malformed_directive_changes_nothing_and_is_said(text: str) -> None:
     thread = session(number=False)
     view = thread.view(walk("", "", text))
     (edit,) = thread.plan.edits
     assert isinstance(edit, Insert)
-    assert view.messages[-1]["content"].startswith('[fold] Not done: write <fold turns="first-last">text</fold>')
+    assert view.messages[-1]["content"] == "[fold] Not done: write <fold>first-last: text</fold>, with a text."
 
 
-@pytest.mark.parametrize("text", ["I fold my hands.", "a folder: <folder>x</folder>", "<folds>", ""])
+@pytest.mark.parametrize("text", ["I fold my hands.", "<folder>x</folder>", "2-3: seen</fold>", "<FOLD>x</FOLD>", ""])
 def test_what_is_no_directive_is_none(text: str) -> None:
-    assert directive(text, 3) is None
+    assert directive(text, 3, TAGS) is None
 
 
 def test_no_tool_runs_twice_whatever_the_directives() -> None:
     """The released loop retries a malformed directive after its tool has run."""
     chance, thread, messages, ran = Random(0), session(), list(PROMPT), list[str]()
-    wild = ["", "<fold", fold(9, 1), fold(1, 1), "<fold>x</fold>", '<fold turns="1-2">', fold(2, 3)]
+    wild = ["", "<fold>", fold(9, 1), fold(1, 1), "<fold>x</fold>", "<fold>1-2: x", fold(2, 3)]
     for number in range(1, 40):
         thread.view(list(messages))
         said, result = turn(number, chance.choice(wild))
@@ -267,6 +268,14 @@ def test_a_fork_and_a_restart_come_to_the_same() -> None:
     back = thread.view(walk(*texts[:4], "another way"))
     assert "all five" not in str(back.messages)
     assert "two, three" in str(back.messages)
+
+
+def test_tags_can_be_the_smallest_there_are() -> None:
+    thread = session(tags=("⟦", "⟧"))
+    assert "seen both" in str(thread.view(walk("", "", "⟦1-2:seen both⟧")).messages[2])
+    assert "⟦2-3: what" in Fold(tags=("⟦", "⟧")).instructions
+    with pytest.raises(ConfigError, match="tags"):
+        Fold(tags=("⟦", ""))
 
 
 def test_async_is_the_same() -> None:

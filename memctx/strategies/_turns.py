@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from memctx.edits import Insert
 from memctx.messages import Message, Transcript
 from memctx.strategies import Context
 
 Observations = Literal["tool", "user"]
+Tag = Annotated[str, Field(min_length=1)]
+Tags = tuple[Tag, Tag]  # what opens a directive, and what closes it
 
 
 @dataclass(slots=True)

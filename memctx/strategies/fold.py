@@ -16,18 +16,18 @@ from memctx.component import Component
 from memctx.edits import Replace, marker
 from memctx.messages import Transcript
 from memctx.strategies import Context, Proposal, nothing
-from memctx.strategies._turns import Observations, Turns
+from memctx.strategies._turns import Observations, Tags, Turns
 
 INSTRUCTIONS = """What comes back in a turn is numbered: [turn 3] stands after that of turn 3. To keep your context small, fold \
-turns that are done: in the message of your next call write <fold turns="2-3">what they brought, with every identifier, number \
-and name that may still matter</fold>. A fold ends at the latest turn. It begins there too, or at an earlier turn: what was \
-folded before is then taken into it whole. The text stands in place of the turns, and a mark that can be reopened."""
+turns that are done: in the message of your next call write {open}2-3: what they brought, with every identifier, number and \
+name that may still matter{close}. A fold ends at the latest turn. It begins there too, or at an earlier turn: what was folded \
+before is then taken into it whole. The text stands in place of the turns, and a mark that can be reopened."""
 LABEL = "A record of earlier turns, written by the model. It reports; what the user said stands in it word for word."
 RISK = 0.2  # a later turn needs something that the text does not hold
 
-_DIRECTIVE = re.compile(r"<fold\b([^>\n]{0,80})>(.*?)</fold\s*>", re.DOTALL | re.IGNORECASE)
-_BROKEN = re.compile(r"</?fold\b", re.IGNORECASE)
-_NUMBERS = re.compile(r"\d{1,6}")
+_BODY = re.compile(
+    r"\s*(?:(?:turns?\s+)?[\[(]?\s*(\d{1,6})\s*(?:(?:-|–|,|to|\.\.+)\s*(\d{1,6})\s*)?[\])]?\s*:)?(.*)", re.DOTALL
+)
 _DELIMITER = re.compile(r"<(?=/?memctx-fold)", re.IGNORECASE)
 
 
@@ -47,6 +47,7 @@ class Past:
     `refused`: why the newest turn's directive was not followed, "" where it was or there was none.
     """
 
+    tags: Tags
     turns: Turns
     blocks: list[Block] = field(default_factory=list)
     refused: str = ""
@@ -61,7 +62,7 @@ class Past:
 
     def _follow(self, latest: int, text: str) -> None:
         """Fold what the message of turn `latest` + 1 asks for, or say why not."""
-        asked = directive(text, latest)
+        asked = directive(text, latest, self.tags)
         if not isinstance(asked, Block):
             self.refused = asked or self.refused
             return
@@ -74,7 +75,7 @@ class Past:
 
 
 class Fold(Component):
-    """Turns that a directive in the assistant's message names become its text; the newest turn is never folded.
+    """Turns named between `tags` in the assistant's message, as in "2-3: text", become the text; the newest is never folded.
 
     Turns count from 1 as the assistant speaks, and with `number` the view says the number after each. `observations`: what
     comes back are tool results, or "user" messages where the loop speaks in plain ones. A directive that cannot be followed
@@ -83,18 +84,19 @@ class Fold(Component):
 
     every_call: ClassVar[bool] = True
 
+    tags: Tags = ("<fold>", "</fold>")
     number: bool = True
     observations: Observations = "tool"
 
     @property
     def instructions(self) -> str:
         """What the model must know, for the system prompt."""
-        return INSTRUCTIONS
+        return INSTRUCTIONS.format(open=self.tags[0], close=self.tags[1])
 
     def propose(self, ctx: Context) -> Proposal:
         """A Replace a block that is folded and does not stand so yet; the newest turn's number; what was wrong in it."""
         yield from nothing()
-        past: Past = ctx.memo.setdefault("past", Past(Turns(self.observations)))
+        past: Past = ctx.memo.setdefault("past", Past(self.tags, Turns(self.observations)))
         past.read(ctx.transcript)
         held = {edit.first: edit for edit in ctx.plan.edits if isinstance(edit, Replace)}
         folds = [_fold(ctx, past.turns, block, held) for block in past.blocks if block.text]
@@ -134,15 +136,17 @@ def _quoted(text: str) -> str:
     return "\n".join(f"> {line}" for line in _DELIMITER.sub("&lt;", text).splitlines())
 
 
-def directive(text: str, latest: int) -> Block | str | None:
+def directive(text: str, latest: int, tags: Tags) -> Block | str | None:
     """The fold that a message asks for, why it cannot be read, or None where it asks for none.
 
-    Of several the first counts. What the numbers are wrapped in does not matter, and with none the latest turn is meant.
+    Of several the first counts. Brackets and other words for "to" are read too; with no number the latest turn is meant.
     """
-    if not _BROKEN.search(text):
+    _, opened, rest = text.partition(tags[0])
+    if not opened:
         return None
-    found = _DIRECTIVE.search(text)
-    numbers = sorted(map(int, _NUMBERS.findall(found[1]))) if found else []
-    if found is None or not found[2].strip() or len(numbers) > 2:
-        return 'write <fold turns="first-last">text</fold>, with a text'
-    return Block(*((numbers[0], numbers[-1]) if numbers else (latest, latest)), found[2].strip())
+    body, closed, _ = rest.partition(tags[1])
+    found = _BODY.fullmatch(body)
+    if not closed or found is None or not found[3].strip():
+        return f"write {tags[0]}first-last: text{tags[1]}, with a text"
+    first, last = sorted((int(found[1] or latest), int(found[2] or found[1] or latest)))
+    return Block(first, last, found[3].strip())

@@ -11,21 +11,18 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf
-from typing import Annotated, ClassVar
-
-from pydantic import Field
+from typing import ClassVar
 
 from memctx.component import Component
 from memctx.messages import Message, Transcript
 from memctx.strategies import Context, Proposal, nothing
 from memctx.strategies._choose import placeholder
 from memctx.strategies._pending import Pending
-from memctx.strategies._turns import Observations, Turns
+from memctx.strategies._turns import Observations, Tags, Turns
 
 INSTRUCTIONS = """What comes back in a turn is numbered: [turn 3] stands after that of turn 3. When you no longer need what \
 came back in earlier turns, name them in your message, such as {open}3, 5-7{close}: it leaves your context, and a mark that \
 can be reopened stays. A turn that needs no thought may leave it empty: <think></think>."""
-Tag = Annotated[str, Field(min_length=1)]
 RISK = 0.05  # the model that asked to omit a result needs it after all
 
 _NUMBERS = re.compile(r"\s*\d{1,6}\s*(-\s*\d{1,6}\s*)?(,\s*\d{1,6}\s*(-\s*\d{1,6}\s*)?)*")
@@ -44,7 +41,7 @@ class Omit(Component):
 
     every_call: ClassVar[bool] = True
 
-    tags: tuple[Tag, Tag] = ("<omit>", "</omit>")
+    tags: Tags = ("<omit>", "</omit>")
     number: bool = True
     observations: Observations = "tool"
     placeholder: str = "Omitted as asked."
@@ -87,7 +84,7 @@ class Omit(Component):
 class Named:
     """The messages that were named to be omitted, by id: a function of the transcript, kept up as it grows."""
 
-    tags: tuple[str, str]
+    tags: Tags
     turns: Turns
     targets: dict[str, None] = field(default_factory=dict)
 
@@ -103,7 +100,7 @@ class Named:
                 yield from (m.id for m in self.turns.observation(transcript, turn) if m.host < host)
 
 
-def ranges(text: str, tags: tuple[str, str]) -> Iterator[tuple[int, int]]:
+def ranges(text: str, tags: Tags) -> Iterator[tuple[int, int]]:
     """(first, last) of the turns that a message names; what stands between two tags counts as a whole or not at all."""
     for part in re.findall(re.escape(tags[0]) + "(.*?)" + re.escape(tags[1]), text, re.DOTALL):
         if _NUMBERS.fullmatch(part):
