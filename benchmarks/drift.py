@@ -55,7 +55,7 @@ def noticed(true: Equilibrium, seed: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="drift of made-up series: fitted, and noticed")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--turns", type=int, default=80)

@@ -79,7 +79,8 @@ def embed(effect: Embed) -> list[list[float]]:
 
 def session(pins: Any = (), handlers: Any = None, **fields: Any) -> Session:
     pipeline = Pipeline([DriftMonitor(**fields)], budget=50_000, counter=size, pins=pins)
-    return pipeline.session(**({"embed": embed} if handlers is None else handlers))
+    given: dict[str, Any] = {"embed": embed} if handlers is None else handlers
+    return pipeline.session(**given)
 
 
 def walk(*drifts: float) -> list[dict[str, Any]]:

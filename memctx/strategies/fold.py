@@ -1,8 +1,8 @@
 """Fold the past in ranges that the model names: each becomes the text it wrote in the same message as its next call.
 
 Follows AgentFold (arXiv 2510.24699): a directive folds the latest turn alone, or with the ones before it back to some turn.
-Other than there, the folds always part the past into whole blocks, one that would split a block is refused and said so,
-the model's own words after it stay, and what was folded is re-openable. Reading a directive runs no tool.
+Other than there, the folds always part the past into whole blocks, one that would split a block is refused and said so, the
+message that folds stays as it was said, and what was folded is re-openable. Reading a directive runs no tool.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ def _fold(ctx: Context, turns: Turns, block: Block, held: dict[str, Replace]) ->
     steps = [step for step in ctx.transcript.steps[start:end] if step.messages]
     first, last = steps[0].messages[0].id, steps[-1].messages[-1].id
     known = held.get(first)
-    if (known.last == last) if known else not ctx.shown(start):
+    stands = known.last == last if known else not ctx.shown(start)
+    if stands:
         return None
     written = ctx.transcript.steps[asking].heads[0].host
     hidden = [m for step in steps for m in step.messages if not ctx.protected(m)]
