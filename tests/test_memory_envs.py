@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import sys
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -14,13 +15,14 @@ import pytest
 
 from memctx.component import load
 from memctx.dialects.mem_alpha import MemAlpha
-from memctx.errors import ConfigError
+from memctx.errors import ConfigError, MissingDependency
 from memctx.memory import Memory
 from memctx.train.envs import _feed, position
 from memctx.train.envs._notes import Notes
 from memctx.train.envs.multi_objective import MultiObjective
 from memctx.train.envs.stream import Stream, measure, well_formed
 from memctx.train.envs.taubench import TauBench, _case
+from memctx.train.envs.textworld import OPEN, TextWorld
 from tests import tau
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -450,3 +452,97 @@ def test_every_real_task_is_solved_by_its_gold_actions_only(domain: Any, split: 
     for seed in range(count):
         assert position(env, seed, env.expert(seed)).rewards == (1.0,)
         assert env.start(seed).after("DONE").rewards == (0.0,)
+
+
+# -- textworld -----------------------------------------------------------------------------------------------------------
+
+KEY = "key_bar__plus_01"
+ALFWORLD = {"game.tw-pddl": {"pddl_problem": f"(:objects {KEY} key_bar__minus_02 Box_bar__plus_03)"}}
+
+
+class Hall:
+    """Stands in for a game of `textworld`: take the key, open the box. Counts its steps over all games."""
+
+    steps = 0
+    closed = 0
+
+    def __init__(self) -> None:
+        self.taken = False
+
+    def reset(self) -> Any:
+        return self.state("  | $$ /\\ |\n\nYou see a key_bar__minus_02.\n\n\n\n> \n", won=False)
+
+    def step(self, command: str) -> tuple[Any, float, bool]:
+        Hall.steps += 1
+        won = self.taken and command == "open box_bar__plus_03"
+        self.taken = self.taken or command == f"take {KEY}"
+        return self.state(f"You {command}.\n>     -= Hall =-0/1", won=won), float(won), won
+
+    def state(self, feedback: str, *, won: bool) -> Any:
+        path = [f"take {KEY}", "open box_bar__plus_03"]
+        return SimpleNamespace(feedback=feedback, won=won, admissible_commands=path, policy_commands=path)
+
+    def close(self) -> None:
+        Hall.closed += 1
+
+
+@pytest.fixture
+def hall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TextWorld:
+    """A game in ALFWorld's form, played by a stand-in for the package."""
+    Hall.steps = Hall.closed = 0
+    package = SimpleNamespace(start=lambda *_: Hall(), EnvInfos=lambda **wanted: wanted)
+    monkeypatch.setitem(sys.modules, "textworld", package)
+    (tmp_path / "games.jsonl").write_text(json.dumps(ALFWORLD) + "\n")
+    return TextWorld(path=str(tmp_path / "games.jsonl"), turns=6)
+
+
+def test_a_game_is_won_by_its_walkthrough_in_the_players_own_names(hall: TextWorld) -> None:
+    assert hall.expert(0) == ["take key 2", "open box 1"]
+    start: Any = hall.start(0)
+    assert start.observation == "You see a key 1.\n\nYou may: take key 2, open box 1"
+    taken = start.after("I think.\n\n  Take key 2!\n")
+    assert taken.scene.text == f"You take {KEY}.".replace(KEY, "key 2")
+    assert taken.after("open box 1").rewards == (1.0,)
+    assert start.after("open box 1").rewards == ()
+    assert position(hall, 0, ["open box 1"] * 6).rewards == (0.0,)
+    assert position(hall, 7, hall.expert(7)).rewards == (1.0,)
+
+
+def test_a_branch_is_played_again_and_a_line_is_only_stepped_on(hall: TextWorld) -> None:
+    state: Any = hall.start(0)
+    for _ in range(4):
+        state = state.after("wait")
+        assert not state.rewards
+    assert Hall.steps == 4
+    assert state.after("take key 2").scene.text != state.after("take key 1").scene.text
+    assert Hall.steps == 4 + 1 + 5
+    for seed in range(2 * OPEN):
+        assert hall.start(seed).observation
+    assert Hall.closed >= OPEN
+
+
+@pytest.mark.parametrize("text", ["", "quit", "SAVE", "\x00", "restart now", "{}", "\n\n"])
+def test_what_is_about_the_program_is_not_given_to_it(hall: TextWorld, text: str) -> None:
+    state: Any = hall.start(0).after(text)
+    assert state.observation.startswith("Say what you do")
+    assert Hall.steps == 0
+
+
+def test_without_the_package_or_a_game_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="no game"):
+        assert TextWorld(path=str(tmp_path)).start(0).observation
+    monkeypatch.setitem(sys.modules, "textworld", None)
+    with pytest.raises(MissingDependency, match="textworld"):
+        assert TextWorld().start(0).observation
+
+
+def test_real_games_run() -> None:
+    pytest.importorskip("textworld", reason="TextWorld is not installed")
+    envs = [TextWorld(rooms=2, objects=3, quest=2)]
+    if (SHARED / "alfworld").exists():
+        pytest.importorskip("fast_downward", reason="ALFWorld's games need fast-downward-textworld")
+        envs.append(TextWorld(path=str(SHARED / "alfworld" / "valid_unseen_games.jsonl.gz")))
+    for env in envs:
+        commands = env.expert(1)
+        assert position(env, 1, commands).rewards == (1.0,)
+        assert not position(env, 1, ["look", *commands[:-1]]).rewards
