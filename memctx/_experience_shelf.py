@@ -239,14 +239,19 @@ class Shelf:
         """No more than are compared; those that are near on the `other` side as well stay before those that are not."""
         if len(slots) <= MOST:
             return slots
-        slots = slots[np.argsort(~np.isin(self.items[other][slots], rows), kind="stable")]
+        near = np.isin(self.items[other][slots], rows, kind="table")
+        slots = np.concatenate([slots[near], slots[~near]])
         return self._fairly(slots, slots, MOST)
 
     def _fairly(self, what: Slots, slots: Slots, most: int) -> Slots:
         """The first of `what`, whose slots are given, with no more than half of one writer where there are others."""
-        if len(self.written) > 1:
-            what = what[turns(self.items["writer"][slots]) < most // 2]
-        return what[:most]
+        if len(self.written) < 2:
+            return what[:most]
+        for some in (4 * most, len(what)):  # the first of them nearly always hold enough
+            fair: Slots = what[:some][turns(self.items["writer"][slots[:some]]) < most // 2]
+            if len(fair) >= most:
+                break
+        return fair[:most]
 
     def _meant(self, slots: Slots, at: Situation) -> Candidates:
         """Compared by the meaning of their situations alone."""
