@@ -28,7 +28,6 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 SHORT_REFUSAL = 300  # characters: words of refusal are only a hint, so a longer text is no refusal
-FEWEST_WORDS = 3
 _NOT_NOTES = (
     ("error_text", re.compile(r"\A\W*([\w.]*(Error|Exception)\b|error\b)", re.IGNORECASE)),
     ("error_text", re.compile(r"Traceback \(most recent call last\):\s*\n\s+File \"")),
@@ -44,14 +43,14 @@ def usable(text: str) -> str:
     return _THINKING.sub("", clean(text).replace("\0", "")).strip()
 
 
-def unusable(text: object) -> str:
+def unusable(text: object, fewest_words: int = 3) -> str:
     """Why an answer is no summary (a short code), or "" where nothing speaks against it.
 
     An error text, a tool call or a refusal must not replace history (langchain#38867). Size is checked by the caller.
     """
     if not isinstance(text, str):
         return "not_text"
-    if len(text.split()) < FEWEST_WORDS:
+    if len(text.split()) < fewest_words:
         return "empty"
     for code, pattern in _NOT_NOTES:
         if pattern.search(text):

@@ -67,14 +67,16 @@ class Summarize(Component):
     """Summarise from `at` (share of the limit) on; the newest steps stay: `keep` of them, or that share of the limit.
 
     `max_tokens` bounds the notes, and once more the rules quoted beside them. A span that shows fewer than `min_tokens`
-    is left alone. A source above `max_source_tokens` is read in several calls, each with the notes so far. A failed or
-    refused answer changes nothing, is logged once, and is tried again when the thread has grown.
+    is left alone; an answer of fewer than `min_words` is no summary. A source above `max_source_tokens` is read in several
+    calls, each with the notes so far. A failed or refused answer changes nothing, is logged once, and is tried again when
+    the thread has grown.
     """
 
     at: float = Field(default=0.8, gt=0, le=1)
     keep: int | float = Field(default=0.25, ge=0)
     max_tokens: int = Field(default=1_000, ge=64)
     min_tokens: int = Field(default=1_500, ge=1)
+    min_words: int = Field(default=3, ge=1)
     max_source_tokens: int = Field(default=24_000, ge=256)
     sections: tuple[str, ...] = SECTIONS
 
@@ -145,7 +147,7 @@ class Summarize(Component):
 
     def _checked(self, ctx: Context, answer: object, notes: str, part: str) -> str:
         text = usable(answer) if isinstance(answer, str) else answer
-        why = unusable(text)
+        why = unusable(text, self.min_words)
         if not why and isinstance(text, str):
             size = ctx.count(text)
             if size >= self.max_tokens:  # an answer that fills its bound was cut off
