@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from memctx.graphs._edges import Edges
 from memctx.graphs._near import Near
+from memctx.graphs._served import Served
 from memctx.graphs._told import Told
 from memctx.graphs._usual import Usual
 
@@ -66,6 +67,7 @@ class Ranker:
     def __init__(self, edges: Edges, embedder: Any) -> None:
         self._edges = edges
         self._usual, self._near, self._told = Usual(edges), Near(edges, embedder), Told()
+        self._served = Served(edges, self._near)
         self._tools: list[str] = []
         self._version = -1
 
@@ -91,6 +93,11 @@ class Ranker:
         return [
             Suggestion(found.names[at], float(shares[at]), {} if parts is None else _named(parts[at])) for at in best
         ]
+
+    def served(self, request: str, available: Collection[str] | None, k: int) -> list[Suggestion]:
+        """The best `k` for a whole request, by score and then by name."""
+        shares = self._served.shares(request, available)
+        return [Suggestion(tool, shares[tool]) for tool in sorted(shares, key=lambda tool: (-shares[tool], tool))[:k]]
 
     def facts(self, path: Sequence[str], state: str, available: Collection[str] | None, gate: float = 1.0) -> Facts:
         """What is known of each tool that may come next, sorted by name.

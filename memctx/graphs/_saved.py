@@ -221,6 +221,7 @@ def _caught_up(memory: Scoped, place: rows.Place, graph: ToolGraph | None, news:
     elif not news.edges or not _put(graph, news):
         return graph
     graph.suggest((), WARM)
+    graph.served(WARM)
     return graph
 
 

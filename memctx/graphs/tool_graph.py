@@ -102,6 +102,15 @@ class ToolGraph(Component):
         with self._lock:
             return self._ranker.suggest([tool for tool in path if tool], state, available, k, self.gate, explain)
 
+    def served(self, request: str, *, available: Collection[str] | None = None, k: int = 16) -> list[Suggestion]:
+        """The `k` tools that served requests like this one, in whichever step, best first.
+
+        A score is the share of the requests nearest to it that needed the tool, the nearer ones counting more. `request`: as
+        `summarise` gives it. `available`: as for `suggest`.
+        """
+        with self._lock:
+            return self._ranker.served(request, available, k)
+
     def facts(self, path: Sequence[str], state: str = "", *, available: Collection[str] | None = None) -> Facts:
         """What a suggestion is made of: for every tool that may come next, what is known of it before it is weighted."""
         with self._lock:

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 SHARE = 0.5  # the most of the limit that the tools may take,
 WHOLE = 0.125  # and that all of them take where all are offered
-LIKELY = 0.2  # chance from which on a tool that the graph suggests is added
+LIKELY = 0.2  # chance from which on a tool that the graph suggests as the next is added,
+SERVED = 0.01  # and share of near requests from which on one that served them is;
+LEARNED = 4  # both together are at most one in so many of the `k`
 OWN = {"autonomous": (SEARCH, REMOVE), "workflow": (), "hybrid": (SEARCH,)}
 DECISIVE = {"autonomous": ("found", "removed"), "workflow": ("request",), "hybrid": ("request", "found")}
 
@@ -47,7 +49,8 @@ class ToolWindow(Component):
     which also words the searches, and falls back to "lru".
 
     `delivery`: how tools are kept from the model, see `Offer`; "auto" is "allow" on OpenAI Responses, else "list". `graph`: a
-    `ToolGraph`, by its name in memory or as a .graphml file, whose likely suggestions are added as well.
+    `ToolGraph`, by its name in memory or as a .graphml file: up to a quarter of the `k` are then tools that served requests
+    like this one in the runs it learned from, or that are likely next.
     A full list makes room by what was touched least recently; a tool whose result is awaited or that is forced stays. Where
     all tools fit into `cap` and an eighth of the limit, all stand.
     """
@@ -144,8 +147,8 @@ class ToolWindow(Component):
                 queries, kept = [query, *worded], [name for name in tools if name not in drop]
             except EffectError as cause:
                 _warn_once(ctx, f"tool_window pruned by rule: {cause}")
-        next_ones = yield from self._next(ctx)
-        found = yield from self._found(ctx, names, queries, next_ones)
+        learned = yield from self._learned(ctx, names)
+        found = yield from self._found(ctx, names, queries, learned)
         if kept is None:
             kept = yield from self._kept(ctx, tools, query)
         return _touched(kept, found)
@@ -160,7 +163,7 @@ class ToolWindow(Component):
             return latest(tools, uses, self.k)
         return useful(tools, uses, {hit.tool.name: hit.score for hit in hits}, self.k)
 
-    def _found(self, ctx: Context, names: Names, queries: list[str], next_ones: list[str]) -> Asks:
+    def _found(self, ctx: Context, names: Names, queries: list[str], learned: list[str]) -> Asks:
         """The `k` best tools, the queries and the graph taking turns; where the catalogue cannot be read, the host's first."""
         ours = {*OWN["autonomous"], *self.keep}
         try:
@@ -169,13 +172,12 @@ class ToolWindow(Component):
         except Exception as cause:  # the cap must hold whatever a host's tools look like
             _warn_once(ctx, f"tool_window offers the first tools, for it cannot search them: {cause!r:.200}")
             ranked = [list(names)]
-        turns = (
-            name for turn in zip_longest(*ranked, next_ones) for name in turn if name in names and name not in ours
-        )
+        turns = (name for turn in zip_longest(*ranked, learned) for name in turn if name in names and name not in ours)
         return list(dict.fromkeys(turns))[: self.k]
 
-    def _next(self, ctx: Context) -> Asks:
-        """The tools that the tool graph holds likely to come next, the likeliest first."""
+    def _learned(self, ctx: Context, names: Names) -> Asks:
+        """What the tool graph adds, the likeliest first: tools that come next, and those that served requests like this one."""
+        most = -(-self.k // LEARNED)
         try:
             graph = yield from graph_of(ctx, self.graph)
             if graph is None:
@@ -183,11 +185,13 @@ class ToolWindow(Component):
             state = state_of(ctx)
             with suppress(EffectError):
                 yield Embed((state,))  # off the loop; the graph's embedder remembers it
-            suggested = graph.suggest(path_of(ctx), state, k=self.k)
+            suggested = graph.suggest(path_of(ctx), state, k=most)
+            served = graph.served(state, available=names, k=most)
         except Exception as cause:  # the cap must hold whatever becomes of the graph
             _warn_once(ctx, f"tool_window goes on without its graph: {cause!r:.200}")
             return []
-        return [each.tool for each in suggested if each.score >= LIKELY]
+        likely = [each.tool for each in suggested if each.tool in names and each.score >= LIKELY]
+        return list(dict.fromkeys((*likely, *(each.tool for each in served if each.score >= SERVED))))[:most]
 
     # -- what stands ---------------------------------------------------------------------------------------------------
 
