@@ -288,18 +288,29 @@ def test_what_is_written_has_its_type(kind: str, content: str, fits: bool) -> No
 
 
 def test_the_terms_of_the_reward_are_measured() -> None:
-    state = Stream().start(0).after("ready")
-    good = insert("On day 3 Ana met Bo.", "episodic_memory")
-    state = state.after("\n".join([good, good, insert("On day 4 Ana met Bo."), called("memory_delete")]))
-    actor, turn = (
-        SimpleNamespace(state=state, recorder=SimpleNamespace(rollout=SimpleNamespace(meta={}))),
-        SimpleNamespace(probe={}),
-    )
-    measure(actor, turn)  # type: ignore[arg-type]  # all that it reads
-    assert [each["ok"] for each in turn.calls] == [True, False, True, False]  # a duplicate is no success
-    assert turn.probe["content"] == 2 / 3
-    assert actor.recorder.rollout.meta["memory_tokens"] == 12
-    assert actor.recorder.rollout.meta["input_tokens"] > 12
+    """A duplicate is no success; what is of the wrong type, told twice or never asked is no good item."""
+    env = Stream(facts=1, events=1, chunks=1, each=2)
+    fact, event = sorted(env.told(0).chunks[0], key=lambda each: each.kind != "fact")
+    right, wrong = insert(event.text, "episodic_memory"), insert(event.text)
+    for calls, ok, good in [
+        ([insert(fact.text), right], [True, True], 1.0),
+        ([insert(fact.text), insert(fact.text)], [True, False], 1 / 2),
+        ([insert(fact.text), insert(f"Yes, {fact.text}")], [True, True], 1 / 2),
+        ([wrong], [True], 0.0),
+        ([insert("It rained all morning in Bonn.")], [True], 0.0),
+        ([right, called("memory_delete")], [True, False], 1.0),
+        ([called("memory_delete", memory_type="core_memory")], [True], 0.0),
+        ([], [], 0.0),
+    ]:
+        state = env.start(0).after("ready").after("\n".join(calls))
+        rollout, turn = SimpleNamespace(meta={}), SimpleNamespace(probe={})
+        measure(SimpleNamespace(state=state, recorder=SimpleNamespace(rollout=rollout)), turn)  # type: ignore[arg-type]
+        assert [each["ok"] for each in turn.calls] == ok
+        assert turn.probe["content"] == good, calls
+        assert rollout.meta == {
+            "memory_tokens": state.notes.words,
+            "input_tokens": len(f"{fact.text} {event.text}".split()),
+        }
 
 
 def test_symbols_are_calls_in_short() -> None:

@@ -83,7 +83,10 @@ class Stream(Component):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A call of the last turn. `fits`: whether what it wrote is well-formed and of the right type; None where it wrote nothing."""
+    """A call of the last turn. `fits`: whether what it wrote is now in memory, well-formed, of the right type and only once.
+
+    None where it wrote nothing.
+    """
 
     name: str
     ok: bool
@@ -130,10 +133,11 @@ class Reading:
         """All calls of the answer, in turn; one that is refused changes nothing."""
         notes, done = self.notes, []
         for call in self._calls(text) if self.chunk else ():
-            notes, answer = notes.call(call["name"], call.get("arguments"))
-            written = _written(call.get("arguments"))
-            fits = None if written is None else well_formed(*written)
-            done.append(Done(call["name"], answer["status"] == "ok", fits, answer.get("message", "")))
+            after, answer = notes.call(call["name"], call.get("arguments"))
+            ok, written = answer["status"] == "ok", _written(call.get("arguments"))
+            fits = None if written is None else ok and well_formed(*written) and self._once(after, written[1])
+            done.append(Done(call["name"], ok, fits, answer.get("message", "")))
+            notes = after
         return replace(self, notes=notes, done=tuple(done), chunk=self.chunk + 1)
 
     def best(self) -> str:
@@ -169,7 +173,13 @@ class Reading:
         if subject < 0:
             return None
         words = set(self.of.told(self.seed).questions[subject].words)
-        return next((i for i in reversed(notes.items) if words <= set(re.findall(r"\w+", i.text.lower()))), None)
+        return next((i for i in reversed(notes.items) if words <= _words(i.text)), None)
+
+    def _once(self, notes: Notes, content: str) -> bool:
+        """Whether a text says something that may be asked, and no other item says something of the same."""
+        said, texts = _words(content), [_words(text) for text in notes.texts]
+        topics = (set(each.words) for each in self.of.told(self.seed).questions)
+        return any(topic <= said and sum(topic <= each for each in texts) == 1 for topic in topics)
 
     def _held(self) -> str:
         """A letter for each fact or event that memory says something of."""
@@ -206,6 +216,10 @@ def _written(arguments: Any) -> tuple[str, str] | None:
         return None
     content = arguments.get("content", arguments.get("new_content"))
     return (str(arguments.get("memory_type")), content) if isinstance(content, str) else None
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
 
 
 def _symbols(statement: Statement) -> str:

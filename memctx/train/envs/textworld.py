@@ -33,7 +33,7 @@ META = {
     "transcript",
     "verify",
 }  # about the program, not the game
-PICTURE = re.compile(r"\s*[_$|][\s_$|\\/<>]*")
+PICTURE = re.compile(r"\s*[_$|\\][\s_$|\\/<>]*")
 LONGEST = 200  # characters of a command
 OPEN = 8  # games that are held open at once
 
