@@ -20,7 +20,7 @@ from memctx.train import presets
 from memctx.train.acting import Stage, play
 from memctx.train.advantages import turn_advantages
 from memctx.train.algorithm import Algorithm, Critic, PairLoss
-from memctx.train.batch import collate
+from memctx.train.batch import Batch, collate
 from memctx.train.codec import Symbols
 from memctx.train.critics import hierarchical
 from memctx.train.envs.bandit import Bandit
@@ -354,7 +354,7 @@ def test_q_sees_what_was_done_and_v_does_not() -> None:
     other = replace(rows, ids=rows.ids.clone())
     other.ids[0, -1] = (other.ids[0, -1] + 1) % VOCABULARY
     with torch.no_grad():
-        gap = (model(rows) - model(other)).abs()[0, -1]
+        gap = (model(rows) - model(other)).abs()[0, -2]  # at the token itself; the last place tells of what follows it
     assert float(gap[:2].min()) > 0
     assert float(gap[2:].max()) == 0
     ahead = {name: Learner(small(), presets.preset(name)).critic for name in ("archer", "ppo")}
@@ -372,7 +372,46 @@ def test_archer_leaves_the_actor_alone_while_the_critic_warms_up() -> None:
     assert moved == [False, False, True, True]
 
 
+def test_archers_critic_sees_earlier_rollouts_again_which_teach_its_q_alone() -> None:
+    schedule = CriticThenActor(warmup=9, critic_epochs=1, actor_epochs=1, keep=8)
+    algorithm = replace(presets.preset("archer"), schedule=schedule)
+    learner = Learner(small(), algorithm, lr=1e-2)
+    seen, fit = list[tuple[int, int]](), learner.fit_critic
+
+    def noted(ready: Any) -> Any:
+        heads = ready.critic.at.any(1).any(0).tolist()
+        seen.append((len(ready.rollouts), sum(heads)))
+        return fit(ready)
+
+    learner.fit_critic = noted  # type: ignore[method-assign]
+    for _ in range(3):
+        schedule.run(learner, mixed())
+    assert seen == [(6, 4), (6, 2), (6, 4), (6, 2), (6, 4)], "the first batch has none before it"
+    assert len(schedule.past) == 8, "the newest of all that were seen"
+    other = CriticThenActor(keep=8)
+    other.restore(schedule.held())
+    assert other.held() == schedule.held()
+
+
+def test_what_the_critic_remembers_is_in_the_checkpoint(tmp_path: Path) -> None:
+    def learner() -> Learner:
+        return Learner(small(), replace(presets.preset("archer"), schedule=CriticThenActor(0, 1, 1)), lr=1e-2)
+
+    one, two = learner(), learner()
+    one.algorithm.schedule.run(one, mixed())
+    save(one, stage(), tmp_path, 1)
+    resume(two, tmp_path)
+    held = [each.algorithm.schedule.held() for each in (one, two)]  # type: ignore[attr-defined]
+    assert [each.id for each in held[0]] == [each.id for each in held[1]] != []
+
+
 SWITCH, SUBGOAL, ACTION = (int(each) for each in (Role.SWITCH, Role.SUBGOAL, Role.ACTION))
+
+
+def no_values(batch: Batch, heads: int) -> torch.Tensor:
+    """As a critic gives them that knows nothing."""
+    rows, width = batch.rows.ids.shape
+    return torch.zeros(rows, width + 1, heads, dtype=torch.float64)
 
 
 def hierarchy(outcome: float, normed: bool = False, status: Any = "finished") -> tuple[Any, Any]:
@@ -381,7 +420,7 @@ def hierarchy(outcome: float, normed: bool = False, status: Any = "finished") ->
     made.turns[2].probe["switch"] = True
     made.status = status
     batch = collate([made])
-    values = torch.zeros(*batch.rows.ids.shape, 3, dtype=torch.float64)
+    values = no_values(batch, 3)
     for turn, (low, high) in enumerate([(0.4, 0.3), (0.5, 9.0), (0.6, 0.7), (0.8, 9.0)]):
         tokens = (batch.rows.turn[0] == turn).nonzero()[:, 0]
         values[0, tokens[3], 0], values[0, tokens[0], 1] = (
@@ -426,10 +465,54 @@ def test_a_rollout_that_was_cut_off_is_bootstrapped_with_its_own_values() -> Non
     assert float(found.targets[0, :, 1].max()) == pytest.approx(0.7)
 
 
+def cut_and_ended() -> Batch:
+    """Two rollouts of one turn and four tokens that earn 1: one was cut off, one came to its end."""
+    pair = [rollout(0, turns=1, outcome=1.0), rollout(1, turns=1, outcome=1.0)]
+    pair[0].status = "truncated"
+    return collate(pair)
+
+
+@pytest.mark.parametrize("level", ["token", "turn", "bilevel"])
+def test_only_a_rollout_that_was_cut_off_goes_on_to_be_worth_something(level: Any) -> None:
+    """Its last state is worth 0.5: that stands after the row's last token, where a row that is full has no place."""
+    batch = cut_and_ended()
+    values = no_values(batch, 1)
+    values[:, batch.rows.attend[0].sum()] = 0.5
+    settings = Critic(level, gamma=0.9 if level == "turn" else 1.0, gamma_high=0.9, normed=False)
+    found = estimate(batch, values, settings)
+    worth = found.advantage[batch.rows.mask].reshape(2, 4)
+    assert worth[0].tolist() == pytest.approx([1 + 0.5 * (1.0 if level == "token" else 0.9)] * 4)
+    assert worth[1].tolist() == pytest.approx([1.0] * 4)
+    ends = estimate(batch, values, replace(settings, bootstrap=False))
+    assert ends.advantage[batch.rows.mask].tolist() == pytest.approx([1.0] * 8)
+
+
+def test_archers_q_looks_beyond_a_cut_by_the_slow_copys_smaller_v() -> None:
+    batch = cut_and_ended()
+    values, slow = no_values(batch, 4), no_values(batch, 4)
+    end = batch.rows.attend[0].sum()
+    slow[:, end, 2], slow[:, end, 3] = 0.5, 0.7
+    found = estimate(batch, values, Critic("utterance_q", gamma=0.9, normed=False), slow)
+    targets = [found.targets[row][found.at[row, :, 0], 0].tolist() for row in (0, 1)]
+    assert targets == [pytest.approx([1 + 0.9 * 0.5]), pytest.approx([1.0])]
+
+
+def test_a_value_is_told_of_the_state_in_which_a_row_ends() -> None:
+    """The same as that before the next token, had there been one."""
+    batch, policy = collate(mixed()), small()
+    critic = ValueModel(policy)
+    torch.nn.init.normal_(critic.head.weight)
+    whole = batch.rows
+    cut = replace(
+        whole, **{name: getattr(whole, name)[:, :-1] for name in ("ids", "attend", "turn", "roles", "sampler", "old")}
+    )
+    assert torch.allclose(critic(cut), critic(whole)[:, :-1], atol=1e-5)
+
+
 def test_a_turns_value_is_read_before_it_begins() -> None:
     """Read later it would tell of the action, and the advantage would not be one."""
     batch = collate([rollout(0, turns=1, outcome=1.0)])
-    values = torch.zeros(*batch.rows.ids.shape, 1)
+    values = no_values(batch, 1)
     values[0, batch.rows.mask[0].nonzero()[0, 0]] = 0.25
     found = estimate(batch, values, Critic("turn", normed=False))
     assert found.advantage[batch.rows.mask].tolist() == pytest.approx([0.75] * 4)

@@ -43,8 +43,11 @@ def mem_alpha() -> Algorithm:
 
 
 def mem1() -> Algorithm:
-    """MEM1 (2506.15841): PPO over a state written anew each turn. Segments replace the 2-D mask, whose positions were wrong."""
-    return Algorithm(layout="per_turn", critic=Critic("token"), kl=KL())
+    """MEM1 (2506.15841): PPO over a state written anew each turn; a run cut off has failed, as in the released code.
+
+    Segments replace the 2-D mask, whose positions were wrong.
+    """
+    return Algorithm(layout="per_turn", critic=Critic("token", bootstrap=False), kl=KL())
 
 
 def agent_omit() -> Algorithm:

@@ -23,7 +23,8 @@ class Critic:
     """Values are learned, and advantages come from them. `lam_high`, `gamma_high`: of the upper level, where there are two.
 
     `level`: "token", "turn" (a turn's value is read before its first token), "bilevel", "hierarchical" (HiPER's three heads), or
-    "utterance_q" (ArCHer's double Q and V). `coef`: weight of the value loss; `normed`: advantages are whitened.
+    "utterance_q" (ArCHer's double Q and V). `coef`: weight of the value loss; `normed`: advantages are whitened. `bootstrap`: a
+    rollout that was cut off goes on to be worth what the critic says of its last state; else it ends there with what it earned.
     """
 
     level: Literal["token", "turn", "bilevel", "hierarchical", "utterance_q"] = "token"
@@ -33,6 +34,7 @@ class Critic:
     lam_high: float = 1.0
     coef: float = 0.5
     normed: bool = True
+    bootstrap: bool = True
 
 
 @dataclass(frozen=True, slots=True)

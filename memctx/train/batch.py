@@ -7,7 +7,7 @@ only ids go to where the model runs, and log-probs come back.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -92,6 +92,31 @@ class Rows:
         width = int(kept["attend"].sum(1).max()) if len(index) else 0
         wide = ("ids", "attend", "turn", "roles", "sampler", "old")
         return Rows(**{name: kept[name][:, :width] if name in wide else kept[name] for name in kept})
+
+    def split(self, tokens: int) -> Iterator[tuple[Tensor, Rows]]:
+        """(row numbers, rows) of at most `tokens` each: short rows together, so that little is padded."""
+        lengths = self.attend.sum(1)
+        order = torch.argsort(lengths, stable=True)
+        start = 0
+        while start < len(order):
+            end = start + 1
+            while end < len(order) and (end + 1 - start) * int(lengths[order[end]]) <= tokens:
+                end += 1
+            index = order[start:end]
+            yield index, self.take(index)
+            start = end
+
+    def parts(self, tokens: int) -> Iterator[Rows]:
+        """As many rows at once as fit into `tokens`, in order; each part keeps its own width. See `joined`."""
+        step = max(1, tokens // max(1, self.ids.shape[1]))
+        for start in range(0, len(self.ids), step):
+            yield self.take(torch.arange(start, min(start + step, len(self.ids))))
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """What was made of `Rows.parts`, (B', L', ...) each, as one tensor as wide as the widest."""
+    width = max(part.shape[1] for part in parts)
+    return torch.cat([torch.cat([p, p.new_zeros(len(p), width - p.shape[1], *p.shape[2:])], dim=1) for p in parts])
 
 
 @dataclass(frozen=True, slots=True)

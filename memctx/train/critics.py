@@ -94,7 +94,7 @@ def turn_gae(
     return grid.write(advantage, values), grid.write(returns, values)
 
 
-def bilevel_gae(
+def bilevel_gae(  # noqa: PLR0913 - two levels and their discounts
     batch: Batch,
     turn_values: Tensor,
     values: Tensor,
@@ -104,12 +104,13 @@ def bilevel_gae(
     lam_high: float = 1.0,
     gamma: float = 1.0,
     lam: float = 1.0,
+    final: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(T,) and (B, L) advantages: GAE over turns; A + V of a turn is then what its last token earns in a GAE inside the turn.
 
     RAGEN, VAGEN. `turn_values` (T,), such as `at_turns(rows, values)`; `values` (B, L). Whiten the tokens' afterwards if wanted.
     """
-    high, returns = turn_gae(batch.table, turn_values, signal, gamma_high, lam_high)
+    high, returns = turn_gae(batch.table, turn_values, signal, gamma_high, lam_high, final)
     rows = batch.rows
     along = _within_turns(rows, len(batch.table))
     reward = along.read(_on_last_token(rows, returns).to(values.dtype))
@@ -194,9 +195,9 @@ def utterance_advantage(q: tuple[Tensor, Tensor], v: tuple[Tensor, Tensor]) -> T
     return torch.minimum(*q) - torch.minimum(*v)
 
 
-def utterance_targets(reward: Tensor, done: Tensor, next_value: Tensor, gamma: float = 0.95) -> Tensor:
-    """(T,): what ArCHer's Q is fitted to: r + gamma * (1 - done) * V of the slow copy."""
-    return reward + gamma * (1 - done.to(reward.dtype)) * next_value
+def utterance_targets(reward: Tensor, next_value: Tensor, gamma: float = 0.95) -> Tensor:
+    """(T,): what ArCHer's Q is fitted to: r + gamma * V of the slow copy, which is 0 after the end."""
+    return reward + gamma * next_value
 
 
 def whiten(x: Tensor, mask: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from memctx.errors import ConfigError, TrainingError
 from memctx.train.advantages import advantages, by_role
 from memctx.train.algorithm import Algorithm, PairLoss, WeightedNLL
-from memctx.train.batch import Batch, Rows, collate
+from memctx.train.batch import Batch, Rows, collate, joined
 from memctx.train.losses import PolicyLoss, entropies, logprobs, spread
 from memctx.train.models import Causal
 from memctx.train.pairs import whole_loss
@@ -83,13 +83,7 @@ class Learner:
         Rewards are written into copies: the same rollouts can come again.
         """
         self.rounds += 1
-        kept = [each.copy() for each in rollouts]
-        for shaper in self.algorithm.shapers:
-            shaper(kept)
-        for choose in self.algorithm.filters:
-            kept = choose(kept)
-        batch = collate(kept, train_modules=self.algorithm.train_modules, pad=self.policy.pad)
-        check(batch, self.algorithm)
+        kept, batch = self._collated(rollouts)
         batch = batch.with_old(self.logp(batch.rows))
         reference = self.logp(batch.rows, self.reference) if self.reference is not None else None
         ready = Ready(batch, torch.zeros_like(batch.rows.old), reference, None, kept)
@@ -106,6 +100,24 @@ class Learner:
             raise TrainingError(f"{text}, or sample more rollouts", field="loss")
         return ready
 
+    def _collated(self, rollouts: Sequence[Rollout]) -> tuple[list[Rollout], Batch]:
+        kept = [each.copy() for each in rollouts]
+        for shaper in self.algorithm.shapers:
+            shaper(kept)
+        for choose in self.algorithm.filters:
+            kept = choose(kept)
+        batch = collate(kept, train_modules=self.algorithm.train_modules, pad=self.policy.pad)
+        check(batch, self.algorithm)
+        return kept, batch
+
+    def replayed(self, rollouts: Sequence[Rollout]) -> Ready:
+        """Rollouts of earlier policies, for ArCHer's critic alone: its Q may learn from anybody's turns, its V not."""
+        kept, batch = self._collated(rollouts)
+        ready = self.revalued(Ready(batch, torch.zeros_like(batch.rows.old), None, None, kept))
+        if ready.critic is not None:
+            ready.critic.at[..., 2:] = False
+        return ready
+
     @torch.no_grad()
     def revalued(self, ready: Ready) -> Ready:
         """The same with the critic's present advantages."""
@@ -113,8 +125,8 @@ class Learner:
         if self.critic is None or settings is None:
             raise ConfigError("this algorithm has no critic", field="critic")
         rows = ready.batch.rows
-        values = _padded([self.critic(part) for part in self._parts(rows)], rows)
-        slow = None if self.slow is None else _padded([self.slow(part) for part in self._parts(rows)], rows)
+        values = joined([self.critic(part) for part in rows.parts(self.tokens)])
+        slow = None if self.slow is None else joined([self.slow(part) for part in rows.parts(self.tokens)])
         found = estimate(ready.batch, values, settings, slow)
         return replace(ready, advantage=found.advantage, critic=found)
 
@@ -122,8 +134,8 @@ class Learner:
     def logp(self, rows: Rows, policy: Causal | None = None) -> Tensor:
         """(B, L), without a gradient."""
         model = policy or self.policy
-        parts = [logprobs(model.logits(part.ids, part.attend), part.ids).cpu() for part in self._parts(rows)]
-        return _padded(parts, rows)
+        parts = [logprobs(model.logits(part.ids, part.attend), part.ids).cpu() for part in rows.parts(self.tokens)]
+        return joined(parts)
 
     # -- updates -----------------------------------------------------------------------------------------------------
 
@@ -155,9 +167,9 @@ class Learner:
             raise ConfigError("this algorithm has no critic", field="critic")
         self.critic_optimizer.zero_grad()
         count, loss = found.at.sum().clamp_min(1), 0.0
-        for index, part in self._split(ready.batch.rows):
+        for index, part in ready.batch.rows.split(self.tokens):
             width = part.ids.shape[1]
-            gap = self.critic(part) - found.targets[index][:, :width].to(torch.float32)
+            gap = self.critic(part)[:, :width] - found.targets[index][:, :width].to(torch.float32)
             value = settings.coef * torch.where(found.at[index][:, :width], gap.pow(2), 0.0).sum() / count
             value.backward()  # type: ignore[no-untyped-call]  # torch
             loss += float(value.detach())
@@ -192,7 +204,7 @@ class Learner:
         bias = [torch.zeros_like(each) for each in parameters] if spec.clip_bias else []
         facts: Facts = {"loss": 0.0, "clipped": 0.0, "entropy": 0.0}
         seen: list[tuple[Tensor, Rows]] = []
-        for at, part in self._split(chosen.rows):
+        for at, part in chosen.rows.split(self.tokens):
             cut = part.ids.shape[1]
             logp, entropy = self._scores(part)
             share = weight[at][:, :cut]
@@ -242,29 +254,10 @@ class Learner:
         before = ready.reference if ready.reference is not None else rows.old
         value = whole_loss(spec, logp, before, ready.batch, ready.rollouts)
         (slope,) = torch.autograd.grad(value, logp)
-        for at, part in self._split(rows):
+        for at, part in rows.split(self.tokens):
             found = logprobs(self.policy.logits(part.ids, part.attend), part.ids).cpu()
             torch.autograd.backward(found, slope[at][:, : part.ids.shape[1]])
         return {"loss": float(value.detach())}
-
-    def _split(self, rows: Rows) -> Iterator[tuple[Tensor, Rows]]:
-        """(row numbers, rows): short rows together, so that little is padded."""
-        lengths = rows.attend.sum(1)
-        order = torch.argsort(lengths, stable=True)
-        start = 0
-        while start < len(order):
-            end = start + 1
-            while end < len(order) and (end + 1 - start) * int(lengths[order[end]]) <= self.tokens:
-                end += 1
-            index = order[start:end]
-            yield index, rows.take(index)
-            start = end
-
-    def _parts(self, rows: Rows) -> Iterator[Rows]:
-        """As many rows at once as fit, in order."""
-        step = max(1, self.tokens // max(1, rows.ids.shape[1]))
-        for start in range(0, len(rows.ids), step):
-            yield rows.take(torch.arange(start, min(start + step, len(rows.ids))))
 
     def _copy(self) -> Causal:
         model: Any = copy.deepcopy(self.policy.model).eval()
@@ -272,13 +265,6 @@ class Learner:
             each.requires_grad_(False)
         policy = self.policy
         return Causal(model, policy.pad, temperature=policy.temperature, device=policy.device, bf16=policy.bf16)
-
-
-def _padded(parts: Sequence[Tensor], rows: Rows) -> Tensor:
-    """Parts of their own widths as one tensor as wide as the rows."""
-    width = rows.ids.shape[1]
-    wide = [torch.cat([p, p.new_zeros(len(p), width - p.shape[1], *p.shape[2:])], dim=1) for p in parts]
-    return torch.cat(wide)
 
 
 def check(batch: Batch, algorithm: Algorithm) -> None:

@@ -205,7 +205,10 @@ def trloo() -> Algorithm:
 
 
 def archer() -> Algorithm:
-    """ArCHer (2402.19446): double Q and V over utterances; -A log pi for the actor, from batch 21 on. No replay buffer in ours."""
+    """ArCHer (2402.19446): double Q and V over utterances; -A log pi for the actor, from batch 21 on.
+
+    The released code draws fresh utterances for V and the actor at replayed states; ours takes both from the newest rollouts.
+    """
     critic = Critic("utterance_q", gamma=0.95, normed=False)
     return Algorithm(critic=critic, loss=PolicyLoss(surrogate="reinforce"), schedule=CriticThenActor())
 

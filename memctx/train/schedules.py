@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -88,21 +89,40 @@ def _only(ready: Ready, t: int) -> Ready:
 
 @dataclass(frozen=True, slots=True)
 class CriticThenActor:
-    """ArCHer (2402.19446): `critic_epochs` on the critic, then `actor_epochs` on the policy, not in the first `warmup` batches."""
+    """ArCHer (2402.19446): `critic_epochs` on the critic, then `actor_epochs` on the policy, not in the first `warmup` batches.
+
+    In each of its epochs the critic also sees as many rollouts of the last `keep` before, which teach its Q alone.
+    """
 
     warmup: int = 20
     critic_epochs: int = 50
     actor_epochs: int = 3
+    keep: int = 10_000
+    past: deque[Rollout] = field(default_factory=deque)
 
     def run(self, learner: Learner, rollouts: Sequence[Rollout]) -> Facts:
         ready = learner.ready(rollouts)
+        chance = Random(learner.rounds)
         facts: Facts = {}
         for _ in range(self.critic_epochs):
+            if self.past:
+                old = chance.sample(self.past, min(len(rollouts), len(self.past)))
+                learner.fit_critic(learner.replayed(old))
             facts = learner.fit_critic(ready)
             ready = learner.revalued(ready)
+        self.restore([*self.past, *rollouts])
         for _ in range(self.actor_epochs if learner.rounds > self.warmup else 0):
             facts |= learner.update(ready, None)
         return facts
+
+    def held(self) -> list[Rollout]:
+        """What is kept, the oldest first: for a checkpoint."""
+        return list(self.past)
+
+    def restore(self, rollouts: Sequence[Rollout]) -> None:
+        """Go on with what `held` gave."""
+        self.past.clear()
+        self.past.extend(rollouts[-self.keep :] if self.keep else ())
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from memctx.train.learner import Facts, Learner
 from memctx.train.models import Causal
 from memctx.train.rollouts import Rollout
 from memctx.train.sampling import Group, ReplayInject, Sampling
+from memctx.train.schedules import CriticThenActor
 
 Watch = Callable[[str, int, int], None]
 HELD_OUT = 10_000_000  # tasks from this number on are for evaluation only
@@ -129,9 +130,9 @@ def save(learner: Learner, stage: Stage, folder: Path, step: int) -> Path:
         safetensors.save_file({key: value.contiguous() for key, value in state.items()}, aside / f"{name}.safetensors")
     past = {} if learner.smooth is None else {str(t): list(each) for t, each in learner.smooth.past.items()}
     (aside / "state.json").write_text(json.dumps({"step": step, **_counts(learner), "entropy": past}))
-    sampling = learner.algorithm.sampling
-    if isinstance(sampling, ReplayInject) and sampling.past:
-        storage.write(aside / "replay", sampling.held())
+    for name, buffer in _buffers(learner.algorithm):
+        if buffer.past:
+            storage.write(aside / name, buffer.held())
     aside.replace(final)
     for old in serve.checkpoints(folder)[:-1]:
         shutil.rmtree(old)
@@ -158,11 +159,17 @@ def resume(learner: Learner, folder: Path) -> int:
     if learner.smooth is not None:
         learner.smooth.past = {int(t): (mean, int(count)) for t, (mean, count) in state["entropy"].items()}
     learner.steps, learner.rounds = state["updates"], state["rounds"]
-    sampling = learner.algorithm.sampling
-    if isinstance(sampling, ReplayInject):
-        replay = found[-1] / "replay"
-        sampling.restore(storage.read(replay) if replay.exists() else ())
+    for name, buffer in _buffers(learner.algorithm):
+        held = found[-1] / name
+        buffer.restore(list(storage.read(held)) if held.exists() else [])
     return int(state["step"])
+
+
+def _buffers(algorithm: Algorithm) -> Iterator[tuple[str, ReplayInject | CriticThenActor]]:
+    """The slots that remember rollouts, by name."""
+    for name, slot in (("replay", algorithm.sampling), ("critic-replay", algorithm.schedule)):
+        if isinstance(slot, ReplayInject | CriticThenActor):
+            yield name, slot
 
 
 def _counts(learner: Learner) -> dict[str, int]:

@@ -39,9 +39,10 @@ class Estimate:
 
 
 class ValueModel(nn.Module):
-    """A copy of a policy's transformer with `heads` scalar outputs; (B, L) ids -> (B, L, heads), float32 on the CPU.
+    """A copy of a policy's transformer with `heads` scalar outputs; (B, L) ids -> (B, L + 1, heads), float32 on the CPU.
 
-    The first `after` heads tell of the state with each token, such as Q; the others of the state before it.
+    The first `after` heads tell of the state with each token, such as Q; the others of the state before it, so that what
+    follows a row's last token tells of the state in which the row ends.
     """
 
     def __init__(self, policy: Causal, heads: int = 1, after: int = 0) -> None:
@@ -61,41 +62,53 @@ class ValueModel(nn.Module):
         place = (attend.cumsum(1) - 1).clamp_min(0)
         hidden = self.body(input_ids=ids, attention_mask=attend, position_ids=place).last_hidden_state
         found: Tensor = self.head(hidden).cpu()
-        before = torch.cat([torch.zeros_like(found[:, :1]), found[:, :-1]], dim=1)
-        return torch.cat([found[..., : self.after], before[..., self.after :]], dim=-1)
+        nothing = torch.zeros_like(found[:, :1])
+        ahead, behind = torch.cat([found, nothing], dim=1), torch.cat([nothing, found], dim=1)
+        return torch.cat([ahead[..., : self.after], behind[..., self.after :]], dim=-1)
 
 
 def estimate(batch: Batch, values: Tensor, critic: Critic, slow: Tensor | None = None) -> Estimate:
-    """Advantages and targets of one batch. `values` (B, L, H), not differentiated; `slow`: those of a slow copy (ArCHer)."""
+    """Advantages and targets of one batch. `values` (B, L + 1, H) as a `ValueModel` gives them, not differentiated; `slow`: those
+    of a slow copy (ArCHer).
+    """
     rows, table = batch.rows, batch.table
     values = values.detach().to(torch.float64)
+    slow = values if slow is None else slow.to(torch.float64)
+    final = _final(batch, values, critic)[:, 0]
+    values = values[:, :-1]
     signal = table.signal("sum")
     targets, at = torch.zeros_like(values), torch.zeros_like(values, dtype=torch.bool)
     if critic.level == "token":
-        advantage, targets[..., 0] = token_gae(batch, values[..., 0], signal, critic.gamma, critic.lam)
+        advantage, targets[..., 0] = token_gae(batch, values[..., 0], signal, critic.gamma, critic.lam, final)
         at[..., 0] = rows.mask
     elif critic.level == "turn":
         read = at_turns(rows, values[..., 0], len(table), "first")
-        by_turn, returns = turn_gae(table, read, signal, critic.gamma, critic.lam)
+        by_turn, returns = turn_gae(table, read, signal, critic.gamma, critic.lam, final)
         advantage, at[..., 0] = spread(rows, by_turn), _edge(rows, "first")
         targets[..., 0] = spread(rows, returns)
     elif critic.level == "bilevel":
         by_turn = at_turns(rows, values[..., 0], len(table))
-        settings = {
-            "gamma_high": critic.gamma_high,
-            "lam_high": critic.lam_high,
-            "gamma": critic.gamma,
-            "lam": critic.lam,
-        }
-        _, advantage = bilevel_gae(batch, by_turn, values[..., 0], signal, **settings)
+        _, advantage = bilevel_gae(
+            batch, by_turn, values[..., 0], signal,
+            gamma_high=critic.gamma_high, lam_high=critic.lam_high, gamma=critic.gamma, lam=critic.lam, final=final,
+        )  # fmt: skip
         targets[..., 0], at[..., 0] = advantage + values[..., 0], rows.mask
     elif critic.level == "hierarchical":
         advantage = _hierarchical(batch, values, critic, signal, targets, at)
     else:
-        advantage = _utterances(batch, values, critic, signal, targets, at, values if slow is None else slow)
+        advantage = _utterances(batch, values, critic, signal, targets, at, slow)
     if critic.normed and critic.level != "hierarchical":
         advantage = whiten(advantage, rows.mask)
     return Estimate(advantage, targets, at)
+
+
+def _final(batch: Batch, values: Tensor, critic: Critic) -> Tensor:
+    """(R, H): of the state in which a rollout was cut off; 0 for one that came to its end, and where nothing is bootstrapped."""
+    rows, table = batch.rows, batch.table
+    number = torch.arange(len(rows.ids))
+    last = torch.zeros(table.rollouts, dtype=torch.long).scatter_reduce(0, rows.rollout, number, "amax")
+    ends = values[number, rows.attend.sum(1)]
+    return torch.where(table.truncated[:, None] & critic.bootstrap, ends[last], 0.0)
 
 
 def _hierarchical(batch: Batch, values: Tensor, critic: Critic, signal: Tensor, targets: Tensor, at: Tensor) -> Tensor:
@@ -111,7 +124,8 @@ def _hierarchical(batch: Batch, values: Tensor, critic: Critic, signal: Tensor, 
     high, term = (_at(rows, first, values[..., head], len(table)) for head in (1, 2))
     found = hierarchical(
         table, signal, table.switch, low, high, term,
-        gamma=critic.gamma, lam_turn=critic.lam, lam_segment=critic.lam_high, bootstrap=table.truncated,
+        gamma=critic.gamma, lam_turn=critic.lam, lam_segment=critic.lam_high,
+        bootstrap=table.truncated & critic.bootstrap,
     )  # fmt: skip
     returns = torch.stack([found.low_returns, found.high_returns, found.term_returns], -1)
     targets[:] = torch.where(rows.mask[..., None], returns[rows.turn.clamp_min(0)], 0.0)
@@ -145,10 +159,11 @@ def _utterances(
     rows, table = batch.rows, batch.table
     q = [at_turns(rows, values[..., head], len(table)) for head in (0, 1)]
     v = [at_turns(rows, values[..., head], len(table), "first") for head in (2, 3)]
-    old_v = torch.minimum(*(at_turns(rows, slow.to(values.dtype)[..., head], len(table), "first") for head in (2, 3)))
-    after = torch.where(table.last, 0.0, torch.roll(old_v, -1))
-    q_target = utterance_targets(signal, table.last, after, critic.gamma)
-    v_target = torch.minimum(*(at_turns(rows, slow.to(values.dtype)[..., head], len(table)) for head in (0, 1)))
+    final, slow = _final(batch, slow, critic), slow[:, :-1]
+    old_v = torch.minimum(*(at_turns(rows, slow[..., head], len(table), "first") for head in (2, 3)))
+    ending = torch.minimum(final[:, 2], final[:, 3])[table.rollout]
+    q_target = utterance_targets(signal, torch.where(table.last, ending, torch.roll(old_v, -1)), critic.gamma)
+    v_target = torch.minimum(*(at_turns(rows, slow[..., head], len(table)) for head in (0, 1)))
     for head in range(4):
         targets[..., head] = spread(rows, q_target if head < 2 else v_target)
         at[..., head] = _edge(rows, "last" if head < 2 else "first")
