@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,7 @@ class Static:
 
         pieces = [self._pieces(text) or [0] for text in texts]
         ends = np.cumsum([len(ids) for ids in pieces])
-        flat = np.fromiter((i for ids in pieces for i in ids), np.int64, int(ends[-1]))
+        flat = np.fromiter(chain.from_iterable(pieces), np.int64, int(ends[-1]))
         sums: Vectors = np.add.reduceat(self._table[flat], np.concatenate([[0], ends[:-1]]), axis=0)
         return _at_length_one(sums)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from memctx.memory import Memory
 
 POLARITIES: tuple[Polarity, ...] = ("worked", "failed")
+ZONE = np.array([POLARITIES.index(POLARITY[level]) for level in LEVELS])  # of each level
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,8 @@ def _answer(conn: Connection, held: Kept, found: Candidates, what: Asked, share:
     items = shelf.items[found.slots]
     scores, useful = shelf.scores(found), shelf.useful(found.slots)
     order = np.lexsort((items["id"], -scores)).tolist()
-    zones = [POLARITIES.index(POLARITY[LEVELS[level]]) for level in items["level"].tolist()]
-    best = picked(order, zones, items["writer"].tolist(), what.rooms, _most(shelf, sum(what.rooms), share))
+    zones, writers = ZONE[items["level"]].tolist(), items["writer"].tolist()
+    best = picked(order, zones, writers, what.rooms, _most(shelf, sum(what.rooms), share))
     whole = rows.named(conn, held.scope, items["id"][best].tolist())
     return [
         Retrieved(whole[number][1], float(scores[at]), _parts(found, useful, at))

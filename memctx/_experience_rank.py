@@ -81,6 +81,6 @@ def picked(
             left[zones[each]] -= 1
             taken[writers[each]] += 1
             kept.append(each)
-        if not any(left):
-            break
+            if not any(left):
+                break
     return kept

@@ -64,7 +64,7 @@ class Entry:
 def advice_of(text: str) -> Words:
     """The different words of an advice as numbers; here "desk 1" and "desk 2" are not the same."""
     words = set(_WORD.findall(text.casefold()))
-    return np.unique(np.array([crc32(word.encode("utf-8", "surrogatepass")) & 0x7FFFFFFF for word in words], np.int32))
+    return np.array(sorted({crc32(word.encode("utf-8", "surrogatepass")) & 0x7FFFFFFF for word in words}), np.int32)
 
 
 @dataclass(frozen=True, slots=True)

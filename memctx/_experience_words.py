@@ -23,7 +23,7 @@ def words_of(text: str) -> Words:
     """The different words of a text as numbers, the first 256."""
     found = dict.fromkeys("0" if word[0].isdigit() else word for word in _WORD.findall(text.casefold()))
     kept = list(found)[:_MOST]
-    return np.unique(np.array([crc32(word.encode()) % _BUCKETS for word in kept], np.int32))
+    return np.array(sorted({crc32(word.encode()) % _BUCKETS for word in kept}), np.int32)
 
 
 def shared(query: Words, rows: Sequence[Words]) -> NDArray[np.float64]:
