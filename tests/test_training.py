@@ -197,13 +197,20 @@ def test_padding_and_the_order_of_rollouts_change_nothing(name: str) -> None:
 def test_each_preset_says_its_paper_in_at_most_ten_lines() -> None:
     import inspect
 
-    for name in presets.names():
-        made = getattr(presets, name)
+    for name, made in presets.makers().items():
         lines = inspect.getsource(made).splitlines()
         text = inspect.getdoc(made) or ""
         code = len(lines) - len(text.splitlines()) - 1
         assert code <= 10, name
         assert re.search(r"\(.*\d{4}|Ours", text), name
+
+
+def test_each_preset_has_one_home() -> None:
+    """All are known by name, and none is handed on by a second file."""
+    makers = presets.makers()
+    assert {"grpo", "archer", "supo", "mem_alpha", "memory_policy"} <= makers.keys()
+    homes = {name: made.__module__ for name, made in makers.items()}
+    assert {hasattr(presets, name) for name, home in homes.items() if home != presets.__name__} == {False}
 
 
 def test_unknown_presets_are_said() -> None:

@@ -39,10 +39,10 @@ def table() -> str:
     """One row a preset; an empty cell is the default, GRPO on groups of eight."""
     head = ["preset", *(name for name, _ in SLOTS), "source"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for name in presets.names():
-        made = presets.preset(name)
+    for name, maker in presets.makers().items():
+        made = maker()
         cells = [", ".join(_slot(made, each) for each in names if _slot(made, each)) for _, names in SLOTS]
-        source = (inspect.getdoc(getattr(presets, name)) or "").partition(":")[0]
+        source = (inspect.getdoc(maker) or "").partition(":")[0]
         lines.append(f"| `{name}` | {' | '.join(cells)} | {source} |")
     return "\n".join(lines) + "\n"
 

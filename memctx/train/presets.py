@@ -9,17 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from memctx.errors import NotFound
-from memctx.train._memory_presets import (
-    agent_omit,
-    fold_grpo,
-    iter_research,
-    mem1,
-    mem_alpha,
-    memagent,
-    memory_policy,
-    resum,
-    supo,
-)
+from memctx.train import _memory_presets
 from memctx.train.advantages import Term, clamp, where_outcomes_agree
 from memctx.train.algorithm import Algorithm, Critic, PairLoss, WeightedNLL
 from memctx.train.filters import reject_unprofiled, top_spread
@@ -43,7 +33,6 @@ from memctx.train.shapers import (
 )
 
 FOUR = Joint(minibatches=4)
-MEMORY = (supo, resum, memagent, iter_research, mem_alpha, mem1, agent_omit, fold_grpo, memory_policy)
 
 
 def reinforce() -> Algorithm:
@@ -261,18 +250,23 @@ def gigpo() -> Algorithm:
     return Algorithm(layout="per_turn", terms=(Term(), step), kl=KL(coef=0.01))
 
 
+def makers() -> dict[str, Callable[[], Algorithm]]:
+    """What makes each preset, by name; its docstring says the paper. Those of memory come last."""
+    both = {**globals(), **vars(_memory_presets)}
+    return {name: made for name, made in both.items() if _is_preset(name, made)}
+
+
 def names() -> list[str]:
-    """All presets; those of `MEMORY` last."""
-    late = [made.__name__ for made in MEMORY]
-    return [name for name, made in globals().items() if _is_preset(name, made) and name not in late] + late
+    """All presets."""
+    return list(makers())
 
 
 def preset(name: str) -> Algorithm:
     """The preset called `name`; raises `NotFound` listing them."""
-    if name not in names():
-        raise NotFound(f"no preset {name!r}; known: {', '.join(names())}")
-    made: Callable[[], Algorithm] = globals()[name]
-    return made()
+    known = makers()
+    if name not in known:
+        raise NotFound(f"no preset {name!r}; known: {', '.join(known)}")
+    return known[name]()
 
 
 def _is_preset(name: str, made: object) -> bool:
