@@ -138,6 +138,9 @@ def test_pins_and_calls_without_an_answer_are_refused() -> None:
     late = {"role": "tool", "tool_call_id": "c2-1", "content": "late: " + page(2)}
     thread.view([*messages, late])
     assert omitted(thread) == ["c2-0"]  # it came after it was named: nobody has read it
+    fresh = session(pins=["c1-0:"])
+    fresh.view([*messages, late])
+    assert omitted(fresh) == ["c2-0"]
 
 
 def test_only_the_assistant_can_omit() -> None:

@@ -103,7 +103,12 @@ class ChunkedOverwrite(Component):
         asked = "\n\n".join((*parts, f"Characters {start} to {end} of {len(text)}:\n{text[start:end]}"))
         system = ASK.format(words=self.memory * 6 // 10)
         messages = ({"role": "system", "content": system}, {"role": "user", "content": asked})
-        answer = yield Generate(messages, max_tokens=self.memory, module=self.name)
+        try:
+            answer = yield Generate(messages, max_tokens=self.memory, module=self.name)
+        except EffectError as cause:
+            if cause.code != "empty_answer":
+                raise
+            answer = ""
         new = usable(answer)
         bad = unusable(new, 1) or count(new) >= self.memory  # an answer that fills its bound was cut off
         return memory if bad else new, end
