@@ -153,7 +153,11 @@ def test_graphs_and_scopes_are_apart(memory: Memory) -> None:
         _saved.learn(place, name, run)
     assert list(_saved.load(ana, "a").edges()) == list(learned(CANCEL).edges())
     assert list(_saved.load(bo, "a").edges()) == list(learned(REFUND).edges())
+    asked = CANCEL[-1].state
+    assert "cancel_order" in {each.tool for each in _saved.shared(ana, "a").served(asked)}
+    assert "cancel_order" not in {each.tool for each in _saved.shared(bo, "a").served(asked)}
     assert ana.erase().complete
+    assert _saved.shared(ana, "a").served(asked) == []
     assert list(_saved.load(ana, "a").edges()) == list(_saved.shared(ana, "a").edges()) == []
     assert _saved.load(bo, "a").suggest(["find_user"])[0].tool == "get_order"
 

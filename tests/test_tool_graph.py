@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from memctx.errors import ConfigError
-from memctx.graphs import _rank
+from memctx.graphs import _rank, _served
 from memctx.graphs.tool_graph import START, Edge, State, ToolGraph, Visit, summarise
 
 RUNS = [
@@ -235,3 +235,55 @@ def test_a_summary_holds_what_is_asked_and_the_newest_result() -> None:
     assert (
         len(summarise([{"role": "user", "content": "x" * 100_000}, {"role": "tool", "content": "y" * 100_000}])) < 1_500
     )
+
+
+TRIP = [Visit(tool, "plan a trip to Rome by train") for tool in ("get_date", "find_station", "book_train")]
+REPORT = [Visit(tool, "write a report on sales in the spreadsheet") for tool in ("read_sheet", "write_file")]
+
+
+def test_a_request_gets_the_tools_of_all_steps_of_requests_like_it() -> None:
+    graph = learned(TRIP, REPORT)
+    found = graph.served("a trip to Paris by train, please")
+    assert {each.tool for each in found[:3]} == {"get_date", "find_station", "book_train"}
+    assert all(0.5 < each.score <= 1 for each in found[:3])
+    assert all(each.score < 0.5 for each in found[3:])
+    assert [each.tool for each in graph.served("a trip to Paris", available=["write_file", "book_train"], k=1)] == [
+        "book_train"
+    ]
+
+
+def test_what_one_request_needed_again_and_again_served_it_once() -> None:
+    loop = [Visit("click", f"buy a lamp\n\npage {page}") for page in range(9)]
+    assert [each.score for each in learned([*loop, Visit("pay", "buy a lamp\n\npage 9")]).served("buy a lamp")] == [
+        1.0,
+        1.0,
+    ]
+
+
+def test_of_equal_requests_the_share_that_needed_a_tool_is_its_score() -> None:
+    graph = learned(
+        *[[Visit("find_user", "who is Bo")]] * 3, [Visit("find_user", "who is Bo"), Visit("call", "who is Bo")]
+    )
+    assert {each.tool: each.score for each in graph.served("who is Bo")} == {"find_user": 1.0, "call": 0.25}
+
+
+def test_nothing_served_where_nothing_was_learned_or_asked() -> None:
+    assert (
+        ToolGraph().served("a trip") == learned(TRIP).served("") == learned([Visit("a"), Visit("b")]).served("a") == []
+    )
+
+
+def test_what_served_long_ago_fades() -> None:
+    graph = ToolGraph(half_life=10.0)
+    graph.learn([Visit("fax", "send the letter")], now=0.0)
+    graph.learn([Visit("mail", "send the letter")], now=30.0)
+    assert [(each.tool, round(each.score, 3)) for each in graph.served("send the letter")] == [
+        ("mail", 1.0),
+        ("fax", 0.125),
+    ]
+
+
+def test_requests_that_are_looked_at_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_served, "MOST", 5)
+    graph = learned(*([Visit(f"tool_{number}", f"request number {number}")] for number in range(20)))
+    assert len(graph.served("request number 3", k=99)) == 5

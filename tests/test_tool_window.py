@@ -20,6 +20,7 @@ from memctx.component import Component
 from memctx.edits import Note
 from memctx.effects import Generate
 from memctx.errors import ConfigError
+from memctx.graphs.tool_graph import Visit
 from memctx.memory import Memory
 from memctx.offer import name_of
 from memctx.pipeline import Pipeline
@@ -332,6 +333,43 @@ def test_a_tool_graph_is_a_prior() -> None:
             learn_run(memory.at("acme"), "agent", run)
         assert "polish_horn" in second("agent")
         assert "polish_horn" not in second("")
+
+
+LEARNED = [Visit(name, "prepare the quarterly meeting") for name in ("archive_song", "polish_horn", "price_planet")]
+MEETING = [{"role": "user", "content": "prepare the yearly meeting"}]
+
+
+def window_of_a_graph(k: int = 12) -> Pipeline:
+    return Pipeline([ToolWindow(mode="workflow", k=k, cap=16, graph="agent")])
+
+
+def served(view: View) -> set[str]:
+    return {name_of(each) for each in view.tools or ()} & {visit.tool for visit in LEARNED}
+
+
+async def test_a_request_gets_the_tools_that_served_requests_like_it_in_this_scope_alone() -> None:
+    tools = [*TOOLS, tool("polish_horn", "makes brass shine")]
+    with Memory() as memory:
+        before = window_of_a_graph().session("before", memory=memory.at("acme")).view(MEETING, tools)
+        assert learn_run(memory.at("acme"), "agent", LEARNED)
+        learned = window_of_a_graph().session("after", memory=memory.at("acme")).view(MEETING, tools)
+        twin = await window_of_a_graph().session("twin", memory=memory.at("acme")).aview(MEETING, tools)
+        other = window_of_a_graph().session("other", memory=memory.at("umbrella")).view(MEETING, tools)
+        none = window_of_a_graph().session("none").view(MEETING, tools)
+    assert served(learned) == {visit.tool for visit in LEARNED}
+    assert twin.tools == learned.tools
+    assert before.tools == other.tools == none.tools
+    assert len(served(none)) < len(LEARNED)
+
+
+def test_what_was_learned_takes_a_quarter_of_the_places_at_most() -> None:
+    run = [Visit(name, "prepare the quarterly meeting") for name in sorted(name_of(each) or "" for each in TOOLS)[:40]]
+    with Memory() as memory:
+        plain = window_of_a_graph().session("plain", memory=memory.at("acme")).view(MEETING, TOOLS)
+        learn_run(memory.at("acme"), "agent", run)
+        learned = window_of_a_graph().session("learned", memory=memory.at("acme")).view(MEETING, TOOLS)
+    assert len(learned.tools or ()) == len(plain.tools or ()) == 12
+    assert 1 <= len({*map(name_of, learned.tools or ())} - {*map(name_of, plain.tools or ())}) <= 3
 
 
 # -- a catalogue that changes, and bad ones
