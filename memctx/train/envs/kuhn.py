@@ -54,6 +54,8 @@ class Table:
 
     @property
     def observation(self) -> str:
+        if self.rewards:
+            return ""
         many = len(self.deals)
         won = self.chips if self.player == 0 else -self.chips
         before = f"Hand {self.hand + 1} of {many}, {won:+} chips so far.\n" if many > 1 else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from string import ascii_uppercase
@@ -72,6 +73,14 @@ class Stream(Component):
         """The chunks and questions of a seed."""
         return feed(seed, self.chunks, self.each, self.facts, self.events)
 
+    def raw(self, seed: int) -> list[str]:
+        """The chunks as text, for baselines that keep them as they are."""
+        return [" ".join(each.text for each in chunk) for chunk in self.told(seed).chunks]
+
+    def read(self, seed: int, texts: Sequence[str]) -> float:
+        """The share of questions that the reader answers rightly from texts, oldest first."""
+        return score(texts, self.told(seed).questions)
+
     def expert(self, seed: int) -> list[str]:
         """Answers that get the full reward."""
         state, answers = self.start(seed).after("ready"), ["ready"]
@@ -119,7 +128,7 @@ class Reading:
             return f"{self._held()}|{''.join(map(_symbols, self.statements))}"
         refused = "".join(f"{each.name} was refused: {each.message}\n" for each in self.done if not each.ok)
         room = f"Memory, {self.notes.words} of {self.notes.room} words:\n{self.notes.render()}"
-        told = " ".join(each.text for each in self.statements)
+        told = self.of.raw(self.seed)[self.chunk - 1]
         return f"{refused}{room}\n\nChunk {self.chunk} of {self.of.chunks}: {told}"
 
     @property
@@ -127,7 +136,7 @@ class Reading:
         """The share of questions that the reader answers rightly from memory: r1 of the paper."""
         if self.chunk <= self.of.chunks:
             return ()
-        return (score(self.notes.texts, self.of.told(self.seed).questions),)
+        return (self.of.read(self.seed, self.notes.texts),)
 
     def after(self, text: str) -> Reading:
         """All calls of the answer, in turn; one that is refused changes nothing."""
@@ -198,8 +207,7 @@ def measure(actor: Actor, turn: Turn) -> None:
     turn.calls = [{"name": each.name, "ok": each.ok} for each in state.done]
     judged = [each.fits for each in state.done if each.fits is not None]
     turn.probe["content"] = sum(judged) / len(judged) if judged else 0.0
-    told = state.of.told(state.seed).chunks[: state.chunk]
-    words = sum(len(each.text.split()) for chunk in told for each in chunk)
+    words = sum(len(text.split()) for text in state.of.raw(state.seed)[: state.chunk])
     actor.recorder.rollout.meta |= {"memory_tokens": state.notes.words, "input_tokens": words}
 
 
