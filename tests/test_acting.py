@@ -62,6 +62,21 @@ def test_each_module_has_its_own_limit() -> None:
     assert max(sizes["summarize"]) == 90
 
 
+def test_who_may_write_little_is_not_sampled_longer() -> None:
+    """Though others of the same batch may write more."""
+    asked: dict[int, int] = {}
+
+    class Noted(Parrot):
+        def sample(self, prompts: Any, *, tokens: int, **rest: Any) -> Any:
+            asked[tokens] = asked.get(tokens, 0) + len(prompts)
+            return super().sample(prompts, tokens=tokens, **rest)
+
+    actors = [talk(limits={"summarize": 90}).actor(task, 0, task) for task in range(4)]
+    play(actors, Noted())
+    turns = [turn.module for actor in actors for turn in actor.finish().turns]
+    assert asked == {40: turns.count("agent"), 90: turns.count("summarize")}
+
+
 @pytest.mark.parametrize("wait", [False, True])
 def test_a_frozen_module_is_answered_by_another_and_its_words_are_context(wait: bool) -> None:
     asked: list[Generate] = []

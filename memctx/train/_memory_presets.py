@@ -17,7 +17,7 @@ def supo() -> Algorithm:
 
 
 def resum() -> Algorithm:
-    """ReSum-GRPO (2509.13313): as SUPO with a summariser that does not learn."""
+    """ReSum-GRPO (2509.13313): as SUPO with a summariser that does not learn: the policy itself, or another of `Stage.others`."""
     return Algorithm(loss=PolicyLoss(overlong=True), train_modules=frozenset({"agent"}))
 
 

@@ -57,14 +57,17 @@ class Batcher:
     def _flush(self) -> None:
         if not self.waiting or len(self.waiting) < self.live:
             return
-        asked = sorted((each for each in self.waiting if not each[3].done()), key=lambda each: each[2])
+        asked = sorted(
+            (each for each in self.waiting if not each[3].done()), key=lambda each: each[2]
+        )  # done: called off
         self.waiting = []
-        if not asked:  # all were called off, since another run failed
-            return
-        prompts, tokens, seeds, futures = zip(*asked, strict=True)
-        found = self.policy.sample(prompts, tokens=max(tokens), stop=self.stop, seeds=seeds)
-        for future, limit, each in zip(futures, tokens, found, strict=True):
-            future.set_result(Sampled(each.ids[:limit], each.logp[:limit], each.entropy[:limit]))
+        for limit in sorted(
+            {tokens for _, tokens, _, _ in asked}
+        ):  # apart: who may write little does not wait for others
+            prompts, _, seeds, futures = zip(*(each for each in asked if each[1] == limit), strict=True)
+            found = self.policy.sample(prompts, tokens=limit, stop=self.stop, seeds=seeds)
+            for future, each in zip(futures, found, strict=True):
+                future.set_result(each)
 
 
 @dataclass(frozen=True, slots=True)
