@@ -294,11 +294,11 @@ def test_the_terms_of_the_reward_are_measured() -> None:
     right, wrong = insert(event.text, "episodic_memory"), insert(event.text)
     for calls, ok, good in [
         ([insert(fact.text), right], [True, True], 1.0),
-        ([insert(fact.text), insert(fact.text)], [True, False], 1 / 2),
-        ([insert(fact.text), insert(f"Yes, {fact.text}")], [True, True], 1 / 2),
-        ([wrong], [True], 0.0),
-        ([insert("It rained all morning in Bonn.")], [True], 0.0),
-        ([right, called("memory_delete")], [True, False], 1.0),
+        ([insert(fact.text), insert(fact.text)], [True, False], 0.0),
+        ([insert(fact.text), insert(f"Yes, {fact.text}")], [True, True], 0.0),
+        ([wrong], [True], -1 / 2),
+        ([insert("It rained all morning in Bonn.")] * 9, [True] + [False] * 8, -1.0),
+        ([right, called("memory_delete")], [True, False], 1 / 2),
         ([called("memory_delete", memory_type="core_memory")], [True], 0.0),
         ([], [], 0.0),
     ]:
