@@ -99,17 +99,17 @@ class Causal:
             picked = _drawn(scores, [chances[row].random() for row in rows]) if seeds else scores.argmax(-1)
             logp, entropy = scores.gather(1, picked[:, None])[:, 0], -(scores.exp() * scores).nansum(-1)
             drawn = picked.tolist()
-            for row, token, *facts in zip(rows, drawn, logp.tolist(), entropy.tolist(), strict=True):
+            for row, token, chance, spread in zip(rows, drawn, logp.tolist(), entropy.tolist(), strict=True):
                 found[row].ids.append(token)
-                found[row].logp.append(facts[0])
-                found[row].entropy.append(facts[1])
-            open_rows = [row for row, token in enumerate(drawn) if token not in stop]
-            if not open_rows:
+                found[row].logp.append(chance)
+                found[row].entropy.append(spread)
+            going = [at for at, token in enumerate(drawn) if token not in stop]
+            if not going:
                 break
-            if len(open_rows) < len(rows):
-                kept = torch.tensor(open_rows, device=self.device)
+            if len(going) < len(rows):
+                kept = torch.tensor(going, device=self.device)
                 cache.batch_select_indices(kept)
-                rows, attend, picked = [rows[row] for row in open_rows], attend[kept], picked[kept]
+                rows, attend, picked = [rows[each] for each in going], attend[kept], picked[kept]
             ids = picked[:, None]
             attend = torch.cat([attend, torch.ones_like(ids)], dim=1)
         return found
