@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Catalogue", "Changes", "Found", "Ranking", "Tool", "shared"]
 
 SHARED = 16  # catalogues that `shared` keeps, the last used
+CLOSELY = 4  # tools looked at closely for each that is wanted
 
 
 class Ranking(Settings):
@@ -181,7 +182,7 @@ class Catalogue:
         extra = self._extra(ready, query, prior)
         allowed = None if only is None else np.array([tool.id in only or tool.name in only for tool in ready.tools])
         also = np.any(list(extra.values()), axis=0) if extra else None
-        likely, parts = ready.ranker.scores(query, k, allowed, also)
+        likely, parts = ready.ranker.scores(query, CLOSELY * k, allowed, also)
         more = {name: values[likely] for name, values in extra.items()}
         scores = parts.sum(axis=1) + sum(more.values())
         best = np.argsort(-scores, kind="stable")[:k].tolist()
