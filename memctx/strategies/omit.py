@@ -59,7 +59,7 @@ class Omit(Component):
         named.read(ctx.transcript)
         for target in named.targets:
             message = ctx.transcript.find(target) if ctx.cleared(target) is None else None
-            if message and not message.sealed and not ctx.protected(message) and _shown(ctx, message):
+            if message and not ctx.protected(message) and _shown(ctx, message):
                 placeholder(ctx, pending, message, self.placeholder, RISK)
         label = named.turns.label(ctx) if self.number else []
         return [*pending.clears.values(), *label]
