@@ -13,12 +13,17 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from memctx.edits import Insert
-from memctx.messages import Message, Transcript
+from memctx.messages import Message, Step, Transcript
 from memctx.strategies import Context
 
 Observations = Literal["tool", "user"]
 Tag = Annotated[str, Field(min_length=1)]
 Tags = tuple[Tag, Tag]  # what opens a directive, and what closes it
+
+
+def awaits_reply(steps: Sequence[Step]) -> bool:
+    """Whether the model speaks next: the newest step is the user's, or all its calls are answered."""
+    return bool(steps) and (steps[-1].role == "user" or bool(steps[-1].results and not steps[-1].pending))
 
 
 @dataclass(slots=True)
@@ -60,9 +65,8 @@ class Turns:
     def told(self, ctx: Context, text: str) -> list[Insert]:
         """`text` after the newest turn's observation; nothing where it stands there, or while nothing came back."""
         steps = ctx.transcript.steps
-        if not self.steps or steps[self.steps[-1]].pending or not steps[-1].heads or steps[-1].role == "system":
-            return []
-        if not self.observation(ctx.transcript, len(self.steps)):
+        whole = bool(self.steps) and not steps[self.steps[-1]].pending and awaits_reply(steps)
+        if not whole or not self.observation(ctx.transcript, len(self.steps)):
             return []
         insert = Insert(steps[-1].messages[-1].id, text)
         return [] if insert in ctx.plan.edits else [insert]

@@ -19,6 +19,7 @@ from memctx.component import Component
 from memctx.edits import Drop, Insert
 from memctx.messages import Transcript
 from memctx.strategies import Context, Proposal, nothing
+from memctx.strategies._turns import awaits_reply
 
 BRANCH, RETURN = NAMES = ("branch", "return")
 RISK = 0.1  # a later step needs something that the message does not say
@@ -70,7 +71,7 @@ class Branch(Component):
     def _report(self, ctx: Context, branches: Branches) -> Iterator[Insert]:
         """Asks for a report each time the open branch has grown by its budget."""
         steps, position = ctx.transcript.steps, ctx.transcript.position
-        if branches.open is None or steps[-1].pending or not steps[-1].heads:
+        if branches.open is None or not awaits_reply(steps):
             return
         budget = min(self.budget, ctx.limit // 2)
         text = REPORT.format(budget=budget)
@@ -111,9 +112,7 @@ class Branches:
         if len(self.done) >= self.most:
             return f"All {self.most} branches are used: go on alone, without a branch."
         self.open = step
-        return (
-            f"Branch {len(self.done) + 1} of {self.most} is open. Do what its prompt says, no more, then call {RETURN}."
-        )
+        return f"Branch {len(self.done) + 1} of {self.most} is open. Do what its prompt says, then call {RETURN}."
 
     def _end(self, step: int) -> str:
         if self.open is None or self.open == step:
@@ -134,10 +133,8 @@ class BranchTools:
     def __init__(self, transcript: Callable[[], Transcript], most: int) -> None:
         self._transcript = transcript
         self._most = most
-        self._answered: dict[
-            tuple[str, str], str
-        ] = {}  # the calls of the newest turn, which the transcript has not yet
-        self._at = -1
+        self._at = -1  # messages of the transcript when these calls were answered, which it has not yet
+        self._answered: dict[tuple[str, str], str] = {}
 
     @property
     def schemas(self) -> list[dict[str, Any]]:

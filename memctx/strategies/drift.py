@@ -23,6 +23,7 @@ from memctx.strategies import Context, Proposal
 from memctx.strategies._equilibrium import Equilibrium, divergence, fit
 from memctx.strategies._head import head
 from memctx.strategies._summary import fitting, rules
+from memctx.strategies._turns import awaits_reply
 
 KEY = "drift"
 KEPT = 64  # values and reminders kept in the plan
@@ -96,8 +97,7 @@ class DriftMonitor(Component):
     def propose(self, ctx: Context) -> Proposal:
         """A Note of the newest turn's drift, and a reminder where it is due."""
         steps, turn, state = ctx.transcript.steps, ctx.transcript.calls_made, _State.of(ctx)
-        awaited = bool(steps) and (steps[-1].role == "user" or bool(steps[-1].results and not steps[-1].pending))
-        if not turn or not awaited or (state.values and state.values[-1].turn == turn):
+        if not turn or not awaits_reply(steps) or (state.values and state.values[-1].turn == turn):
             return []
         newest = max(i for i, step in enumerate(steps) if step.role == "assistant")
         by, drift = yield from self._measure(ctx, newest, state.by)
