@@ -292,21 +292,21 @@ def test_the_terms_of_the_reward_are_measured() -> None:
     env = Stream(facts=1, events=1, chunks=1, each=2)
     fact, event = sorted(env.told(0).chunks[0], key=lambda each: each.kind != "fact")
     right, wrong = insert(event.text, "episodic_memory"), insert(event.text)
-    for calls, ok, good in [
-        ([insert(fact.text), right], [True, True], 1.0),
-        ([insert(fact.text), insert(fact.text)], [True, False], 0.0),
-        ([insert(fact.text), insert(f"Yes, {fact.text}")], [True, True], 0.0),
-        ([wrong], [True], -1 / 2),
-        ([insert("It rained all morning in Bonn.")] * 9, [True] + [False] * 8, -1.0),
-        ([right, called("memory_delete")], [True, False], 1 / 2),
-        ([called("memory_delete", memory_type="core_memory")], [True], 0.0),
-        ([], [], 0.0),
+    for calls, ok, good, noise in [
+        ([insert(fact.text), right], [True, True], 1.0, 0.0),
+        ([insert(fact.text), insert(fact.text)], [True, False], 1 / 2, 1 / 2),
+        ([insert(fact.text), insert(f"Yes, {fact.text}")], [True, True], 1 / 2, 1 / 2),
+        ([wrong], [True], 0.0, 1 / 2),
+        ([insert("It rained all morning in Bonn.")], [True], 0.0, 1 / 2),
+        ([right, called("memory_delete")], [True, False], 1 / 2, 0.0),
+        ([called("memory_delete", memory_type="core_memory")], [True], 0.0, 0.0),
+        ([], [], 0.0, 0.0),
     ]:
         state = env.start(0).after("ready").after("\n".join(calls))
         rollout, turn = SimpleNamespace(meta={}), SimpleNamespace(probe={})
         measure(SimpleNamespace(state=state, recorder=SimpleNamespace(rollout=rollout)), turn)  # type: ignore[arg-type]
         assert [each["ok"] for each in turn.calls] == ok
-        assert turn.probe["content"] == good, calls
+        assert turn.probe == {"content": good, "noise": noise}, calls
         assert rollout.meta == {
             "memory_tokens": state.notes.words,
             "input_tokens": len(f"{fact.text} {event.text}".split()),

@@ -199,16 +199,16 @@ class Reading:
 def measure(actor: Actor, turn: Turn) -> None:
     """A `Stage.probe`: what the other terms of the paper's reward are made of, for `CallValidity`, `Probed` and `Compression`.
 
-    turn.calls has r2's `ok`, the rollout's meta the words of memory and of the stream for r3, and probe["content"] is r4: the
-    good items less the bad ones, over the statements of a chunk. The paper's share of good ones would pay a chunk of nothing
-    worth keeping the same whether noise is kept or not.
+    turn.calls has r2's `ok`; the rollout's meta the words of memory and of the stream, for r3; probe["content"] is the good items
+    that were written, a statement of the chunk, for r4, and probe["noise"] the others. The paper's r4, the share of good ones,
+    would pay for a chunk of nothing worth keeping the same whether it is kept or not.
     """
     state = actor.state
     if not isinstance(state, Reading):
         raise ConfigError("measure is for the environment stream", field="probe")
     turn.calls = [{"name": each.name, "ok": each.ok} for each in state.done]
-    judged = [1 if each.fits else -1 for each in state.done if each.fits is not None]
-    turn.probe["content"] = max(-1.0, sum(judged) / state.of.each)
+    judged = [each.fits for each in state.done if each.fits is not None]
+    turn.probe |= {"content": sum(judged) / state.of.each, "noise": judged.count(False) / state.of.each}
     words = sum(len(text.split()) for text in state.of.raw(state.seed)[: state.chunk])
     actor.recorder.rollout.meta |= {"memory_tokens": state.notes.words, "input_tokens": words}
 
