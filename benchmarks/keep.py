@@ -1,6 +1,7 @@
 """What a learned keep policy is worth: recall of grounded arguments at equal money, against the rules and an oracle.
 
     python -m benchmarks.keep RUNS...                 # teach on two thirds of the tasks of each file, judge on the others
+    python -m benchmarks.keep RUNS... --leave-out     # teach on all other files, judge on all runs of the file, file by file
     python -m benchmarks.keep RUNS... --policy DIR    # judge a saved policy on all runs of files it was not taught on
 
 Pipeline, the same for all arms: `Pipeline([ClearResults(keep=0, below=B, placeholder="", policy=...)], edit_when="always")`. At each model
@@ -17,8 +18,7 @@ Money: tokens of all requests over the same with no edit (a flat price: recorded
 should edit them at all). B is swept for each arm; recall at a given money lies on the line between the settings next to it. Reported
 is the mean recall over nine levels of equal money, 10 % to 90 % of the way from clearing every older result to clearing none, so that
 no single operating point is picked. `closed` = (policy - rules) / (oracle - rules). Split: by SHA-256 of the task inside each file,
-all runs of a task on one side; settings were chosen by cross-validation over tasks of ../shared/data, so that the figures to trust
-are those of files that nobody trained on (--policy).
+all runs of a task on one side. Settings were chosen by cross-validation over the tasks of the two thirds that teach.
 
 `labels`: what hindsight labels alone close; `reward`: after reinforcement on top of them.
 """
@@ -28,12 +28,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from itertools import islice
 from pathlib import Path
 
 from memctx._bench.policy import bench, timed
 from memctx.policies._weights import LOSS, Net, worth
 from memctx.runs import load, load_dir
-from memctx.train._keep_data import read
+from memctx.train._keep_data import Decisions, of_runs, read
 from memctx.train._keep_fit import Settings, exported, labels, reinforce
 from memctx.train.keep import judged, row
 
@@ -50,31 +51,35 @@ class Held:
         return worth(rows, self.needs(rows), LOSS)
 
 
+def nets(parts: list[Decisions]) -> dict[str, Net]:
+    """Taught on these by labels alone, and by reward after them."""
+    settings, quiet = Settings(), lambda *_: None
+    models = labels(parts, settings, quiet)
+    found = {"labels": models, "reward": reinforce(models, parts, settings, quiet)}
+    return {name: exported(each, settings.share) for name, each in found.items()}
+
+
 def taught(paths: list[str], limit: int | None) -> None:
     start = time.perf_counter()
     files = load_dir(paths)
     parts = [read(path, limit) for path in files]
-    settings, quiet = Settings(), lambda *_: None
-    teach, judge = [part["train"] for part in parts], [part["test"] for part in parts]
     begin = time.perf_counter()
-    models = labels(teach, settings, quiet)
-    middle = time.perf_counter()
-    nets = {"labels": exported(models), "reward": exported(reinforce(models, teach, settings, quiet))}
+    held = nets([part["train"] for part in parts])
     end = time.perf_counter()
-    found = {name: judged(net, judge) for name, net in nets.items()}
+    found = {name: judged(net, [part["test"] for part in parts]) for name, net in held.items()}
     for path, by_labels, by_reward in zip(files, found["labels"], found["reward"], strict=True):
-        runs = list(load(path))[:60]
-        each, ask = timed(Held(nets["reward"]), runs)
-        line = {
-            **row(by_reward),
-            "closed_labels": round(by_labels.closed, 4),
-            "us_per_decision": each,
-            "us_per_ask": ask,
-        }
-        print(json.dumps(line), flush=True)
+        each, ask = timed(Held(held["reward"]), list(islice(load(path), 60)))
+        line = {**row(by_reward), "closed_labels": round(by_labels.closed, 4)}
+        print(json.dumps({**line, "us_per_decision": each, "us_per_ask": ask}), flush=True)
     means = {f"closed_{name}": round(sum(each.closed for each in rows) / len(rows), 4) for name, rows in found.items()}
-    spent = {"read": begin - start, "labels": middle - begin, "reward": end - middle}
-    print(json.dumps({**means, "seconds": {name: round(value, 1) for name, value in spent.items()}}))
+    print(json.dumps({**means, "seconds": {"read": round(begin - start, 1), "teach": round(end - begin, 1)}}))
+
+
+def left_out(parts: list[Decisions]) -> None:
+    for place, part in enumerate(parts):
+        held = nets(parts[:place] + parts[place + 1 :])
+        by_labels, by_reward = (judged(held[name], [part])[0] for name in ("labels", "reward"))
+        print(json.dumps({**row(by_reward), "closed_labels": round(by_labels.closed, 4)}), flush=True)
 
 
 def main() -> None:
@@ -82,7 +87,11 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", help="files of recorded runs, or folders of them")
     parser.add_argument("--policy", help="'default' or a folder that `memctx train keep` wrote")
     parser.add_argument("--limit", type=int, help="at most so many runs a file")
+    parser.add_argument("--leave-out", action="store_true", help="judge on each file what the others teach")
     given = parser.parse_args()
+    if given.leave_out:
+        left_out([of_runs(islice(load(path), given.limit), path.name) for path in load_dir(given.runs)])
+        return
     if not given.policy:
         taught(given.runs, given.limit)
         return

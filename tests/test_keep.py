@@ -252,4 +252,8 @@ class TestTraining:
                 model.eval()
             logits = sum(model(torch.from_numpy(data.rows)) for model in models) / 2
             chances = torch.sigmoid(logits).detach().numpy()
-            assert np.abs(_keep_fit.exported(models)(data.rows)[:, 0] - chances[:, 0]).max() < 1e-4
+            assert np.abs(_keep_fit.exported(models, 1.0)(data.rows)[:, 0] - chances[:, 0]).max() < 1e-4
+            alone = torch.sigmoid(
+                models[0].line[1] + models[0].line[0] * torch.from_numpy(data.rows[:, [_keep_fit.RULE]])
+            )
+            assert np.abs(_keep_fit.exported(models, 0.0)(data.rows)[:, 0] - alone[:, 0].numpy()).max() < 1e-4

@@ -1,12 +1,9 @@
-"""What is known of a tool result when it arrives and never changes: its size, kind, tool and likeness to the goal."""
+"""What is known of a tool result when it arrives and never changes: its size, kind and likeness to the goal."""
 
 from __future__ import annotations
 
-import json
-import re
 from math import log1p, sqrt
 from typing import NamedTuple
-from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +14,6 @@ STATIC = (
     "bias", "tokens", "lines", "words", "fresh", "fresh_share", "dense", "error", "object", "list", "wrapped", "prose",
     "short", "similar_goal", "similar_call", "arguments", "repeat",
 )  # fmt: skip
-TOOL_BUCKETS = 48
-PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
-NAMED = ("tool_name", "tool", "command", "cmd", "name")  # arguments of a tool that runs others which say which
 
 
 class Given(NamedTuple):
@@ -35,30 +29,13 @@ class Given(NamedTuple):
     repeat: bool
 
 
-def tool_parts(tool: str, arguments: str) -> tuple[str, ...]:
-    """The words of a tool's name; of one that runs other tools or commands also the name of what it runs."""
-    names = [tool, *_inner(arguments)]
-    return tuple(dict.fromkeys(part.lower() for name in names for part in (name, *PARTS.findall(name))))
-
-
-def _inner(arguments: str) -> list[str]:
-    try:
-        value = json.loads(arguments)
-    except (ValueError, RecursionError):
-        return []
-    if not isinstance(value, dict):
-        return []
-    found = (value.get(key) for key in NAMED)
-    return [text.split(None, 1)[0][:40] for text in found if isinstance(text, str) and text.strip()]
-
-
-def static_row(message: Message, given: Given, parts: tuple[str, ...]) -> NDArray[np.float32]:
-    """(len(STATIC) + TOOL_BUCKETS,)."""
+def static_row(message: Message, given: Given) -> NDArray[np.float32]:
+    """(len(STATIC),)."""
     text = message.text
     head = text[:400].lstrip()
     begins = head[:1]
     wrapped = begins not in "{[" and ("{" in head or "TextContent" in head)
-    row = [
+    row = (
         1.0,
         log1p(message.tokens) / 4,
         log1p(text.count("\n")) / 4,
@@ -76,9 +53,5 @@ def static_row(message: Message, given: Given, parts: tuple[str, ...]) -> NDArra
         len(given.plain & given.call) / sqrt(max(1, len(given.call))),
         log1p(len(given.arguments)) / 4,
         given.repeat,
-    ]
-    out = np.zeros(len(STATIC) + TOOL_BUCKETS, np.float32)
-    out[: len(STATIC)] = row
-    for part in parts:
-        out[len(STATIC) + crc32(part.encode()) % TOOL_BUCKETS] += 1
-    return out
+    )
+    return np.array(row, np.float32)

@@ -1,7 +1,8 @@
 """What a learned policy reads of each tool result: a row of numbers, kept up to date at the cost of what is new.
 
 Made of the transcript alone, so that a row does not depend on which policy acted: what a policy is trained on is what it will
-see. A message is read once; a question about n results is then a few operations on arrays of n numbers.
+see. No column names a tool or a key of its data: what is learned of names misleads where the names are others. A message is
+read once; a question about n results is then a few operations on arrays of n numbers.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from memctx._skim import identifiers
 from memctx._skim.words import ERROR
 from memctx.messages import Message
-from memctx.policies._facts import STATIC, TOOL_BUCKETS, Given, static_row, tool_parts
-from memctx.policies._waiting import HEAD, KEY_BUCKETS, Waiting, keyed, parts
+from memctx.policies._facts import STATIC, Given, static_row
+from memctx.policies._waiting import HEAD, Waiting, held, parts
 from memctx.policies.rules import FADE
 from memctx.strategies._results import said
 
@@ -26,7 +26,6 @@ Array = NDArray[np.float32]
 Whole = NDArray[np.int64]
 ERROR_HEAD = 400
 CROWD = 64  # a word in so many results tells nothing of one of them
-NEXT_BUCKETS = 16
 COUNTS = ("step", "words", "referred", "last", "taken", "tool", "before", "error", "uses", "turn")
 DYNAMIC = (
     "age", "newest", "next", "rank", "behind", "waiting", "waiting_share", "half", "half_share", "referred",
@@ -34,10 +33,7 @@ DYNAMIC = (
     "similar_user", "similar_goal_now",
     "tokens_behind", "uses", "turns", "steps", "rule",
 )  # fmt: skip
-COLUMNS = (
-    *STATIC, *(f"tool_{n}" for n in range(TOOL_BUCKETS)),
-    *DYNAMIC, *(f"key_{n}" for n in range(KEY_BUCKETS)), *(f"next_{n}" for n in range(NEXT_BUCKETS)),
-)  # fmt: skip
+COLUMNS = (*STATIC, *DYNAMIC)
 
 
 @dataclass(slots=True)
@@ -45,7 +41,7 @@ class Rows:
     """The tool results of a thread so far. `read` the history as it grows, or `add` each message; then `matrix`."""
 
     ids: dict[str, int] = field(default_factory=dict)  # message id -> row
-    fixed: Array = field(default_factory=lambda: np.zeros((16, len(STATIC) + TOOL_BUCKETS), np.float32))
+    fixed: Array = field(default_factory=lambda: np.zeros((16, len(STATIC)), np.float32))
     counts: Whole = field(default_factory=lambda: np.zeros((len(COUNTS), 16), np.int64))
     waiting: Waiting = field(default_factory=Waiting)
     tools: dict[str, int] = field(default_factory=dict)
@@ -57,7 +53,6 @@ class Rows:
     goal: set[str] = field(default_factory=set)
     asked: set[str] = field(default_factory=set)  # of the newest user message
     newest: set[str] = field(default_factory=set)  # plain words of the newest message that is no result
-    calling: Array = field(default_factory=lambda: np.zeros(NEXT_BUCKETS, np.float32))  # the tools called last
     calls: dict[str, tuple[str, str]] = field(default_factory=dict)  # call id -> (tool, arguments)
     heard: int = 0  # messages
     steps: int = 0
@@ -86,12 +81,8 @@ class Rows:
         """(n, len(COLUMNS)) of float32 for these rows, as things stand after the newest message."""
         index = np.asarray(rows, np.int64)
         out = np.empty((len(index), len(COLUMNS)), np.float32)
-        first = self.fixed.shape[1]
-        second, third = first + len(DYNAMIC), first + len(DYNAMIC) + KEY_BUCKETS
-        out[:, :first] = self.fixed[index]
-        self._dynamic(index, out[:, first:second])
-        np.log1p(self.waiting.keys[index], out=out[:, second:third], casting="unsafe")
-        out[:, third:] = self.calling
+        out[:, : len(STATIC)] = self.fixed[index]
+        self._dynamic(index, out[:, len(STATIC) :])
         return out
 
     def _said(self, message: Message) -> None:
@@ -109,12 +100,8 @@ class Rows:
             self.turns += 1
         if plain or called:
             self.newest = {*plain, *called}
-        if message.calls:
-            self.calling = np.zeros(NEXT_BUCKETS, np.float32)
         for call in message.calls:
             self.calls[call.id] = (call.name, call.arguments)
-            self.calling[crc32(tool_parts(call.name, call.arguments)[-1].encode()) % NEXT_BUCKETS] = 1
-            self.calling[crc32(call.name.encode()) % NEXT_BUCKETS] = 1
 
     def _refer(self, rows: Sequence[int]) -> None:
         """The model said what stood in these results alone, one entry an identifier."""
@@ -138,7 +125,7 @@ class Rows:
             self.seen.append(0)
             self.used.append(0)
         self.seen[number] += 1
-        found = keyed(message.text)
+        found = held(message.text)
         error = ERROR.search(message.text[:ERROR_HEAD]) is not None
         self.counts[:, row] = (self.steps, len(found), 0, self.steps, 0, number, self.tokens, error, 0, self.turns)
         for older in self.waiting.add(row, found):
@@ -150,7 +137,7 @@ class Rows:
         plain = parts(message.text[:HEAD])
         fresh = int(self.waiting.count[row])
         given = Given(len(found), fresh, error, plain, self.goal, self.newest, arguments, earlier is not None)
-        self.fixed[row] = static_row(message, given, tool_parts(tool, arguments))
+        self.fixed[row] = static_row(message, given)
         for word in plain:
             self.postings.setdefault(word, []).append(row)
 

@@ -28,7 +28,11 @@ LARGE = 3_000  # tokens above which a result weighs no more in training
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`hidden` 0 is a linear policy. `seeds` networks are taught and averaged, which is one network as wide as all."""
+    """`hidden` 0 is a linear policy. `seeds` networks are taught and averaged, which is one network as wide as all.
+
+    `share`: how much of what they learned beside the rules goes into the policy. Less than all of it, since a run may be of
+    a kind that nobody taught: there what was learned is doubtful, and the rules are not.
+    """
 
     hidden: int = 64
     seeds: int = 3
@@ -41,29 +45,48 @@ class Settings:
     group: int = 4
     temperature: float = 0.5
     labels: float = 0.3  # weight of the labels beside the reward
+    share: float = 0.5
     seed: int = 0
 
 
 class Model(nn.Module):
-    """Log odds (n, 2) of standardised rows, beside the log odds of the hand-written rules, from which it starts."""
+    """Log odds (n, 2) of rows: what the hand-written rules alone would say, a `line` (slope, bias) in their own log odds, and
+    beside it what a network of the standardised rows has learned."""
 
-    def __init__(self, rows: Array, settings: Settings) -> None:
+    def __init__(self, rows: Array, line: Tensor, settings: Settings) -> None:
         super().__init__()
         self.mean = torch.from_numpy(rows.mean(0))
         self.scale = torch.from_numpy(rows.std(0) + 5e-2)
+        self.line = line
         width = settings.hidden or rows.shape[1]
         self.drop = nn.Dropout(settings.dropout if settings.hidden else 0.0)
         self.first = nn.Linear(rows.shape[1], settings.hidden) if settings.hidden else None
         self.last = nn.Linear(width, 2)
-        self.trust = nn.Parameter(torch.ones(()))
         nn.init.zeros_(self.last.weight)
 
     def forward(self, rows: Tensor) -> Tensor:
         x = self.drop((rows - self.mean) / self.scale)
         if self.first is not None:
             x = self.drop(torch.relu(self.first(x)))
-        out: Tensor = self.last(x) + self.trust * rows[:, RULE, None]
-        return out
+        learned: Tensor = self.last(x)
+        return self.line[1] + self.line[0] * rows[:, RULE, None] + learned
+
+
+def rules_line(rows: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """(2, 2): slope and bias of each output by the log odds of the rules alone, least cross-entropy; held off infinity."""
+    line = torch.zeros(2, 2, requires_grad=True)
+    optimizer = torch.optim.LBFGS([line], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        odds = line[1] + line[0] * rows[:, RULE, None]
+        each = binary_cross_entropy_with_logits(odds, target, reduction="none").mean(1)
+        found = (each * weight).mean() + 1e-4 * line.square().sum()
+        found.backward()  # type: ignore[no-untyped-call]  # torch's own
+        return found
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]  # torch's own
+    return line.detach()
 
 
 def labels(parts: Sequence[Decisions], settings: Settings, watch: Step) -> list[Model]:
@@ -72,9 +95,10 @@ def labels(parts: Sequence[Decisions], settings: Settings, watch: Step) -> list[
     target = torch.from_numpy(_targets(parts))
     weight = torch.from_numpy(_weights(parts))
     found, data = list[Model](), torch.from_numpy(rows)
+    line = rules_line(data, target, weight)
     for number in range(settings.seeds):
         torch.manual_seed(settings.seed * 1_000 + number)
-        model = Model(rows, settings)
+        model = Model(rows, line, settings)
         optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.decay)
         for epoch in range(settings.epochs):
             for batch in _batches(len(data), BATCH):
@@ -110,21 +134,23 @@ def reinforce(models: Sequence[Model], parts: Sequence[Decisions], settings: Set
     return found
 
 
-def exported(models: Sequence[Model]) -> Net:
-    """The mean of the models' log odds as one network in NumPy, standardising folded in."""
-    count = len(models)
+def exported(models: Sequence[Model], share: float) -> Net:
+    """The rules' line and `share` of the mean of what the models learned, as one network in NumPy, standardising folded in."""
+    slope, bias = _numpy(models[0].line)
     if models[0].first is None:
-        return Net((_folded(models, [model.last.weight for model in models], [model.last.bias for model in models]),))
-    firsts = [_standardised(model, model.first.weight, model.first.bias) for model in models if model.first is not None]
+        pairs = [_standardised(model, model.last) for model in models]
+        weight = share * np.mean([weight for weight, _ in pairs], axis=0)
+        weight[RULE] += slope
+        return Net(((_single(weight), _single(bias + share * np.mean([bias for _, bias in pairs], axis=0))),))
+    firsts = [_standardised(model, model.first) for model in models if model.first is not None]
     rule = np.zeros((len(COLUMNS), 2), np.float32)
     rule[RULE] = (1, -1)  # relu(x) - relu(-x) = x: the rules' log odds pass through
-    trust = float(sum(model.trust.item() for model in models)) / count
-    lasts = [_numpy(model.last.weight).T / count for model in models]
     first = np.concatenate([*(weight for weight, _ in firsts), rule], axis=1)
-    last = np.concatenate([*lasts, np.array([[trust, trust], [-trust, -trust]], np.float32)])
-    bias = np.concatenate([*(bias for _, bias in firsts), np.zeros(2, np.float32)])
-    end = np.mean([_numpy(model.last.bias) for model in models], axis=0)
-    return Net(((_single(first), _single(bias)), (_single(last), _single(end))))
+    lasts = [share / len(models) * _numpy(model.last.weight).T for model in models]
+    last = np.concatenate([*lasts, np.stack([slope, -slope])])
+    middle = np.concatenate([*(bias for _, bias in firsts), np.zeros(2, np.float32)])
+    end = bias + share * np.mean([_numpy(model.last.bias) for model in models], axis=0)
+    return Net(((_single(first), _single(middle)), (_single(last), _single(end))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,17 +265,10 @@ def _weights(parts: Sequence[Decisions]) -> Array:
     return _single(joined / joined.mean())
 
 
-def _folded(models: Sequence[Model], weights: Sequence[Tensor], biases: Sequence[Tensor]) -> tuple[Array, Array]:
-    pairs = [_standardised(model, w, b) for model, w, b in zip(models, weights, biases, strict=True)]
-    weight = sum((w for w, _ in pairs), np.zeros_like(pairs[0][0])) / len(pairs)
-    bias = sum((b for _, b in pairs), np.zeros_like(pairs[0][1])) / len(pairs)
-    weight[RULE] += float(sum(model.trust.item() for model in models)) / len(models)
-    return weight.astype(np.float32), bias.astype(np.float32)
-
-
-def _standardised(model: Model, weight: Tensor, bias: Tensor) -> tuple[Array, Array]:
-    scaled = _numpy(weight).T / _numpy(model.scale)[:, None]
-    return scaled.astype(np.float32), (_numpy(bias) - _numpy(model.mean) @ scaled).astype(np.float32)
+def _standardised(model: Model, layer: nn.Linear) -> tuple[Array, Array]:
+    """A first layer's weight (D, H) and bias (H,) for rows as they come."""
+    weight = _numpy(layer.weight).T / _numpy(model.scale)[:, None]
+    return weight, _numpy(layer.bias) - _numpy(model.mean) @ weight
 
 
 def _numpy(tensor: Tensor) -> Array:

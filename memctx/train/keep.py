@@ -104,7 +104,7 @@ def train_keep(
     if chosen == "reward":
         models = reinforce(models, whole, settings, watch)
     report = replace(report, seconds=time.perf_counter() - start)
-    _write(Path(out), exported(models), report, settings, about or {})
+    _write(Path(out), exported(models, settings.share), report, settings, about or {})
     return report
 
 
@@ -118,7 +118,8 @@ def _taught(
 ) -> tuple[Net, Net, Literal["labels", "reward"]]:
     """By labels; after reinforcement; and which did better on the tasks it was taught: no held-out task has a say."""
     models = labels(parts, settings, watch)
-    by_labels, by_reward = exported(models), exported(reinforce(models, parts, settings, watch))
+    taught = models, reinforce(models, parts, settings, watch)
+    by_labels, by_reward = (exported(each, settings.share) for each in taught)
     closed = [_mean(each.closed for each in judged(net, parts) if each.needs) for net in (by_labels, by_reward)]
     return by_labels, by_reward, "reward" if closed[1] > closed[0] else "labels"
 
