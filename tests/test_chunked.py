@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -266,3 +270,13 @@ def test_each_chunk_is_a_turn_of_the_module_and_trains_as_it_acted() -> None:
     chunks = [turn for turn in done.turns if turn.module == "chunked"]
     assert len(chunks) > 8
     assert all(turn.span[0] == 0 for turn in chunks)  # context-independent: each begins a segment
+
+
+@pytest.mark.slow
+def test_the_example_learns_to_carry_a_memory(root: Path) -> None:
+    command = [sys.executable, str(root / "examples/training/memagent.py"), "--quick", "--json"]
+    env = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=900, env=env)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["memagent_4"] >= found["copied"]["memagent_4"] + 0.1
+    assert found["memagent_16"] >= found["window_16"] + 0.3
