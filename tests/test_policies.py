@@ -132,8 +132,8 @@ class TestWeights:
     def test_size_weighs_in(self, tmp_path: Path) -> None:
         policy = Linear(dir=written(tmp_path, bias=0.0))
         rows = np.zeros((2, len(COLUMNS)), np.float32)
-        rows[:, TOKENS] = np.log1p([1_000, 4_000]) / 4
-        assert policy.worth(rows) == pytest.approx([0.5, 0.2], rel=1e-3)
+        rows[:, TOKENS] = np.log1p([2_000, 32_000]) / 4
+        assert policy.worth(rows) == pytest.approx([1 / 3, 1 / 17], rel=1e-3), "the odds of 0.5, and an eighth of them"
 
     def test_what_cannot_be_read_is_said(self, tmp_path: Path) -> None:
         with pytest.raises(NotFound, match="train keep"):

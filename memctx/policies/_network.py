@@ -33,5 +33,5 @@ class Network(Component):
         return load(self.dir, self.kind)(rows)
 
     def worth(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n,) 0 to 1: worth of keeping each result, its tokens weighed in: one half where it costs what it may save."""
+        """(n,) 0 to 1: worth of keeping each result: the chance that it is needed, with its tokens weighed in."""
         return worth(rows, self.needs(rows), self.loss)

@@ -45,7 +45,7 @@ class Settings:
     group: int = 4
     temperature: float = 0.5
     labels: float = 0.3  # weight of the labels beside the reward
-    share: float = 0.5
+    share: float = 0.4
     seed: int = 0
 
 

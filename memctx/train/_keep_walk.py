@@ -84,7 +84,7 @@ def oracle(data: Decisions) -> Floats:
 
 
 def weighed(data: Decisions, chance: Floats, loss: float = LOSS) -> Floats:
-    """Worth where chances of need are weighed against tokens, as a learned policy does."""
+    """Worth where chances of need are weighed against tokens."""
     return chance * loss / (chance * loss + data.tokens)
 
 
