@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.drift import TRUE, errors, series
-from memctx.edits import Insert
+from memctx.edits import Insert, Replace
 from memctx.effects import Embed, Logprobs
 from memctx.errors import ConfigError
 from memctx.pipeline import Pipeline
+from memctx.plan import Plan
 from memctx.session import Session
 from memctx.strategies._equilibrium import Equilibrium, divergence, fit
 from memctx.strategies.drift import DriftMonitor
@@ -209,6 +210,19 @@ def test_the_two_measures_are_never_mixed() -> None:
     thread.view(walk(0.1, 0.2, 0.3, 0.4))
     turns = [(value[0], round(value[2], 6)) for value in thread.plan.notes["drift"]["values"]]
     assert turns == [(1, 0.1), (2, 0.2), (4, 0.4)]
+    later = session()  # nobody answers for log-probabilities here, and embeddings would be another scale
+    assert later.view(walk(0.1, 0.2, 0.3, 0.4, 0.5), plan=thread.plan).plan == thread.plan
+
+
+def test_what_is_measured_is_the_view() -> None:
+    model = Model()
+    thread = session(handlers={})
+    thread.view(walk(0.1, 0.2, 0.3, 0.4))
+    ids = [step.messages[0].id for step in thread.transcript.steps]
+    plan = Plan(1, (Replace(ids[2], ids[3], "what two turns brought", "r1"),), {}, 1)
+    session(handlers={"logprobs": model}).view(walk(0.1, 0.2, 0.3, 0.4), plan=plan)
+    contents = [message["content"] for message in model.asked[0].messages]
+    assert contents[2:] == ["what two turns brought", "drift 0.3\n[call look] {}", "[result of look] result 2"]
 
 
 @pytest.mark.parametrize("handlers", [{}, {"embed": lambda _: 1 / 0}, {"logprobs": lambda _: [], "embed": embed}])
