@@ -28,6 +28,9 @@ EXTRAS = {
     "postgres",
     "ratings",
     "train",
+    "trl",
+    "ray",
+    "games",
     "bench",
     "dev",
 }
