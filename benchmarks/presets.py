@@ -21,13 +21,7 @@ from memctx.train.schedules import CriticThenActor
 from memctx.train.trainer import train
 
 STEPS = 20
-SLOW = {
-    "archer": 120,
-    "ppo": 60,
-    "turn_ppo": 60,
-    "s_ppo": 60,
-    "st_ppo": 60,
-}  # one rollout a task, or a critic to fit first
+SLOW = ("archer", "ppo", "turn_ppo", "s_ppo", "st_ppo")  # one rollout a task, or a critic to fit first
 
 
 def probes(actor: Actor, turn: Turn) -> None:
@@ -44,8 +38,9 @@ def learned(name: str, seed: int) -> tuple[float, float]:
         algorithm = replace(algorithm, schedule=CriticThenActor(5, 5, 1))
     stage = Stage(Bandit(turns=2), Pipeline(), codec, tokens=1, turns=2, layout=algorithm.layout, probe=probes)
     policy = tiny(codec, width=32, layers=1, context=64, seed=seed)
-    tasks = 32 if name in SLOW else 4
-    history = train(policy, stage, algorithm, steps=SLOW.get(name, STEPS), tasks=tasks, lr=1e-2, seed=seed * 100)
+    steps, tasks = (2 * STEPS, 16) if name in SLOW else (STEPS, 4)
+    pace = {"lr": 1e-2, "critic_lr": 1e-2, "seed": seed * 100}
+    history = train(policy, stage, algorithm, steps=steps, tasks=tasks, **pace)
     first, last = (sum(facts["task"] for facts in part) / len(part) for part in (history[:2], history[-3:]))
     return first, last
 
