@@ -39,8 +39,7 @@ def learned(name: str, seed: int) -> tuple[float, float]:
     stage = Stage(Bandit(turns=2), Pipeline(), codec, tokens=1, turns=2, layout=algorithm.layout, probe=probes)
     policy = tiny(codec, width=32, layers=1, context=64, seed=seed)
     steps, tasks = (2 * STEPS, 16) if name in SLOW else (STEPS, 4)
-    pace = {"lr": 1e-2, "critic_lr": 1e-2, "seed": seed * 100}
-    history = train(policy, stage, algorithm, steps=steps, tasks=tasks, **pace)
+    history = train(policy, stage, algorithm, steps=steps, tasks=tasks, lr=1e-2, critic_lr=1e-2, seed=seed * 100)
     first, last = (sum(facts["task"] for facts in part) / len(part) for part in (history[:2], history[-3:]))
     return first, last
 
