@@ -277,6 +277,7 @@ def test_a_call_on_memory_that_cannot_be_is_refused_in_words(text: str, told: st
         ("episodic_memory", "[day 3] Ana met Bo.", True),
         ("episodic_memory", "The mood of Ana is calm.", False),
         ("semantic_memory", "On day 3 Ana met Bo.", False),
+        ("semantic_memory", "Somebody said that the mood of Ana is sad.", False),
         ("semantic_memory", "calm", False),
         ("semantic_memory", "word " * 41, False),
         ("core_memory", "Ana", True),
@@ -319,7 +320,7 @@ def test_symbols_are_calls_in_short() -> None:
         ends: list[Any] = [position(each, seed, each.expert(seed)) for each in (text, short)]
         assert ends[0].notes == ends[1].notes
     state: Any = short.start(0).after("ready")
-    assert re.fullmatch(r"\|([=?@][A-H]|~~){3}", state.observation)
+    assert re.fullmatch(r"\|([=>?@][A-H]|~~){3}", state.observation)
     assert not state.after("!!!").notes.items
     assert [each.ok for each in state.after("!!!").done] == [False] * 3
     assert len(state.after("+" * 99).done) == 3

@@ -25,7 +25,7 @@ CHAT = ("{} was late for the bus again.", "It rained all morning in {}.", "{} ha
 RUMOUR, CHANGE = 0.3, 0.3  # of what is neither told first nor an event; the rest is chat
 SCOPE = scope("reader")
 
-Kind = Literal["fact", "event", "rumour", "chat"]
+Kind = Literal["fact", "change", "event", "rumour", "chat"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +84,18 @@ def _said(chance: Random, topics: Sequence[tuple[str, str]], now: dict[int, str]
     known = [number for number in now if number < len(topics)]
     if subject < 0 and (not known or draw > RUMOUR + CHANGE):
         return Statement("chat", chance.choice(CHAT).format(*made_up(chance, 1)))
-    kind: Kind = "rumour" if subject < 0 and draw < RUMOUR else "fact"
+    hearsay = subject < 0 and draw < RUMOUR
     subject = chance.choice(known) if subject < 0 else subject
     name, topic = topics[subject]
     old = now.get(subject, "")
     value = chance.choice([each for each in VALUES[topic] if each != old])
     text = f"the {topic} of {name} is {value}."
-    if kind == "rumour":
-        return Statement(kind, f"Somebody said that {text}", subject, value)
+    if hearsay:
+        return Statement("rumour", f"Somebody said that {text}", subject, value)
     now[subject] = value
-    starts = [f"It is no longer {old}: ", f"Not {old}, as was told: "] if old else [""]
-    return Statement(kind, (chance.choice(starts) + text).capitalize().replace(name.lower(), name), subject, value)
+    if not old:
+        return Statement("fact", f"The{text.removeprefix('the')}", subject, value)
+    return Statement("change", f"{chance.choice(('It is no longer', 'Wrong is'))} {old}: {text}", subject, value)
 
 
 def _about(topic: tuple[str, str], answer: str) -> Question:

@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 
 CALLS = 32  # of one turn that are looked at
 DATED = re.compile(r"\W*(?:on )?day \d", re.IGNORECASE)
+HEARSAY = re.compile(r"\b(?:said|says?|heard|rumou?rs?)\b", re.IGNORECASE)
 WORDS = range(3, 41)  # of an item that says one thing
-MARKS = {"fact": "=", "event": "@", "rumour": "?", "chat": "~"}
+MARKS = {"fact": "=", "change": ">", "event": "@", "rumour": "?", "chat": "~"}
 INSERT = {"+": "semantic_memory", "@": "episodic_memory"}
 UPDATE, SKIP = "!", "-"
-CHOICE = {"fact": "+", "event": "@"}
+CHOICE = {"fact": "+", "change": "+", "event": "@"}
 
 
 class Stream(Component):
@@ -214,11 +215,12 @@ def measure(actor: Actor, turn: Turn) -> None:
 
 
 def well_formed(memory_type: str, content: str) -> bool:
-    """One thing said, and an event with its day exactly where events are kept: the code that stands in for the paper's judge."""
+    """One thing, not hearsay, and an event with its day exactly where events are kept: in place of the paper's judge."""
     if memory_type == "core_memory":
         return bool(content.strip())
     dated = DATED.match(content) is not None
-    return len(content.split()) in WORDS and dated == (memory_type == "episodic_memory")
+    plain = len(content.split()) in WORDS and HEARSAY.search(content) is None
+    return plain and dated == (memory_type == "episodic_memory")
 
 
 def _written(arguments: Any) -> tuple[str, str] | None:
