@@ -222,7 +222,8 @@ def test_a_long_source_is_read_in_bounded_parts() -> None:
     sizes: list[int] = []
 
     def answer(effect: Generate) -> str:
-        sizes.append(size(effect.messages[1]["content"].partition("Steps that leave:")[2]))
+        source = effect.messages[1]["content"].partition("Steps that leave:")[2]
+        sizes.append(size(source.partition("Headings of your notes:")[0]))
         return GOOD
 
     thread = session(answer, max_source_tokens=300)
