@@ -4,7 +4,7 @@
 
 A transformer made from nothing is trained on streams of 16 chunks at most and tested on unseen ones of 128. It answers each chunk
 with one mark: insert as fact or event, update, or skip. "recency" keeps the newest raw chunks that fit into as many words as
-the writer may keep; "bm25" keeps all raw chunks, eight times as much and more, and has the reader search them. The reader is
+the writer may keep; "bm25" keeps all raw chunks, some sixteen times as many words, and has the reader search them. The reader is
 the same frozen code for all three.
 """
 
