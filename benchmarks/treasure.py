@@ -84,10 +84,11 @@ def parts() -> dict[str, Arm]:
     potential = {"shapers": (PotentialDiff(),)}
     changes: dict[str, dict[str, Any]] = {
         "supo": {},
-        "no overlong mask": {"loss": PolicyLoss()},
+        "no overlong mask": {"loss": PolicyLoss(agg="response")},
         "baseline over turns": {"terms": (Term(horizon="togo"),)},
-        "turn ratio": {"loss": PolicyLoss(ratio="turn", overlong=True)},
-        "segment ratio": {"loss": PolicyLoss(ratio="segment", overlong=True)},
+        "turn ratio": {"loss": PolicyLoss(ratio="turn", agg="response", overlong=True)},
+        "segment ratio": {"loss": PolicyLoss(ratio="segment", agg="response", overlong=True)},
+        "token mean": {"loss": PolicyLoss(overlong=True)},
         "one update": {"schedule": Joint()},
         "trloo": {"terms": (Term("sum", "togo", group="prompt+turn", baseline="loo", scale="none", singleton="raw"),)},
         "mica": {**potential, "terms": mica()},

@@ -33,6 +33,7 @@ from memctx.train.codec import Symbols
 from memctx.train.counting import CodecCounter
 from memctx.train.envs.treasure import ALPHABET, Treasure
 from memctx.train.learner import Facts
+from memctx.train.losses import PolicyLoss
 from memctx.train.models import Causal, tiny
 from memctx.train.regularisers import Entropy
 from memctx.train.sampling import Group
@@ -48,18 +49,25 @@ ARMS: dict[str, tuple[list[Strategy], int]] = {
     "grpo_w": ([OLDEST_LEAVE], WINDOW),
     "grpo_8w": ([], 8 * WINDOW),
 }
-LESSONS = ((4, 110, 32), (ROOMS, 50, 16))  # most rooms, steps, tasks a step
+LESSONS = ((4, 90, 32), (ROOMS, 40, 16))  # most rooms, steps, tasks a step
 
 
 def stage(strategies: Sequence[Strategy], window: int, rooms: int = ROOMS) -> Stage:
     """Hunts of at most `rooms` rooms; each answer is one symbol. `window` counts the very symbols that the policy sees."""
     pipeline = Pipeline(strategies, budget=window, edit_when="always", counter=CodecCounter(CODEC))
-    return Stage(Treasure(rooms=rooms, short=0.3, way=0.5), pipeline, CODEC, tokens=1, turns=ROOMS + 1, tool="go")
+    return Stage(Treasure(rooms=rooms, short=0.4, way=0.5), pipeline, CODEC, tokens=1, turns=ROOMS + 1, tool="go")
 
 
 def algorithm() -> Algorithm:
-    """SUPO; where no context is rewritten, it is GRPO."""
-    return replace(presets.preset("supo"), sampling=Group(4), entropy=Entropy(0.03), schedule=Joint(minibatches=4))
+    """SUPO, which is GRPO where no context is rewritten; a short hunt weighs as much as a long one."""
+    loss = PolicyLoss(overlong=True, agg="response")
+    return replace(
+        presets.preset("supo"),
+        loss=loss,
+        sampling=Group(4),
+        entropy=Entropy(0.03),
+        schedule=Joint(minibatches=4),
+    )
 
 
 def learn(stage_of: Callable[[int], Stage], algorithm: Algorithm, seed: int, quick: bool) -> Causal:
