@@ -21,7 +21,7 @@ from memctx.train.codec import Bytes, Symbols
 from memctx.train.envs.bandit import Bandit
 from memctx.train.models import tiny
 from memctx.train.rollouts import Rollout
-from memctx.train.sampling import Group
+from memctx.train.sampling import EntropyBranch, Group, PartialRestart, ResampleFrom, Sampling, Tree
 from memctx.train.trainer import train
 from tests.training import Parrot, Talk
 
@@ -173,3 +173,57 @@ def test_the_trainer_acts_in_the_layout_of_the_algorithm() -> None:
 def test_an_environment_with_more_players_asks_for_them() -> None:
     with pytest.raises(ConfigError, match="user"):
         played(GUESS, tiny(GUESS.codec, width=32, layers=1, context=256))
+
+
+# The budget -----------------------------------------------------------------------------------------------------------
+
+
+class Grows(Component):
+    """Never ends; from turn `long` on what it shows fits into no context."""
+
+    players: ClassVar[int] = 1
+    rules: ClassVar[str] = "Go on."
+    long: int = 2
+
+    def start(self, seed: int) -> Grown:
+        return Grown(self.long)
+
+
+@dataclass(frozen=True)
+class Grown:
+    long: int
+    turn: int = 0
+    player: int = 0
+    actions: tuple[str, ...] = ()
+    rewards: tuple[float, ...] = ()
+
+    @property
+    def observation(self) -> str:
+        return "and so on " * (5_000 if self.turn >= self.long else 5)
+
+    def after(self, text: str) -> Grown:
+        return replace(self, turn=self.turn + 1)
+
+
+SAMPLINGS: list[Sampling] = [
+    Group(2),
+    EntropyBranch(2, 4),
+    Tree(2, 2),
+    ResampleFrom(1),
+    PartialRestart(2, 2, select=lambda _: True),
+]
+
+
+@pytest.mark.parametrize("long", [0, 2])
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=lambda each: type(each).__name__)
+def test_a_run_whose_context_no_longer_fits_ends_in_every_sampling(sampling: Sampling, long: int) -> None:
+    stage = Stage(Grows(long=long), Pipeline(budget=1_000), Bytes(), tokens=40, turns=6)
+    found = sampling.collect(stage, Parrot(), [0, 1], 1)
+    assert {each.group for each in found} == {"0", "1"}
+    assert {(len(each.turns), each.status) for each in found} == {(long, "truncated")}
+
+
+def test_a_tree_counts_the_turns_of_the_agent_alone() -> None:
+    found = Tree(1, 1).collect(talk(), Parrot(), [0], 1)
+    assert [sum(turn.module == "agent" for turn in each.turns) for each in found] == [12]
+    assert len(found[0].turns) > 12

@@ -113,6 +113,7 @@ class Actor:
         self.tape = Tape(stage.codec)
         self.recorder = Recorder(f"{task}-{number}", str(task), version, fresh=stage.layout == "per_turn")
         self.plan: Plan | None = None
+        self.full = False  # its context no longer fits into the budget
         self.asked = 0  # times the policy was asked: each has its own draw
         self.talk: list[dict[str, Any]] = []  # what the other players read and said
 
@@ -126,8 +127,13 @@ class Actor:
 
     @property
     def over(self) -> bool:
-        """Whether the environment has ended it."""
-        return bool(self.state.rewards)
+        """Whether it takes no more turns: the environment has ended it, or its context no longer fits."""
+        return self.full or bool(self.state.rewards)
+
+    @property
+    def left(self) -> int:
+        """Turns that it may still take."""
+        return self.stage.turns - sum(turn.module == AGENT for turn in self.recorder.rollout.turns)
 
     async def run(self, sampler: Batcher, turns: int | None = None) -> None:
         """Go on until it is over, or for `turns` turns, at most the stage's."""
@@ -140,13 +146,13 @@ class Actor:
             rules, first = self.stage.env.rules, self.state.observation
             self.messages = [{"role": "system", "content": rules}, {"role": "user", "content": first}]
         session = self.stage.pipeline.session(generate=generate, timeout=math.inf)
-        left = self.stage.turns - self._agent_turns()
-        for _ in range(left if turns is None else min(turns, left)):
+        for _ in range(self.left if turns is None else min(turns, self.left)):
             if self.over:
                 break
             try:
                 view = await session.aview(self.messages, plan=self.plan, now=0.0)
-            except BudgetError:  # its context no longer fits: it ends here, truncated
+            except BudgetError:  # it ends here, truncated
+                self.full = True
                 break
             self.plan = view.plan
             prompt = self.tape.prompt(view.messages)
@@ -155,8 +161,9 @@ class Actor:
 
     def finish(self) -> Rollout:
         """The rollout: truncated where the environment did not end it."""
-        outcome = {"task": float(self.state.rewards[0])} if self.over else {"task": 0.0}
-        rollout = self.recorder.finish(outcome, "finished" if self.over else "truncated")
+        ended = self.state.rewards
+        outcome = {"task": float(ended[0]) if ended else 0.0}
+        rollout = self.recorder.finish(outcome, "finished" if ended else "truncated")
         rollout.messages = self.messages
         return rollout
 
@@ -210,9 +217,6 @@ class Actor:
             )
         found = other(effect)
         return str(await found if inspect.isawaitable(found) else found)
-
-    def _agent_turns(self) -> int:
-        return sum(turn.module == AGENT for turn in self.recorder.rollout.turns)
 
     def _draw(self) -> int:
         self.asked += 1

@@ -85,6 +85,8 @@ class EntropyBranch:
     ) -> list[Actor]:
         born: list[Actor] = []
         for run, earlier in zip(going, before, strict=True):
+            if run.full:
+                continue
             taken = sum(each.task == run.task for each in [*runs, *born])
             agent = [turn for turn in run.recorder.rollout.turns if turn.module == AGENT]
             rise = agent[-1].probe["entropy"] - agent[0].probe["entropy"]
@@ -114,7 +116,7 @@ class Tree:
             children = [_fork(node, next(numbers[node.task]), seed) for node in live * self.branch]
             play(children, policy, turns=1)
             kept = [child for child in children if self.keep is None or self.keep(child)]
-            done = [child for child in kept if child.over or len(child.recorder.rollout.turns) >= stage.turns]
+            done = [child for child in kept if child.over or not child.left]
             leaves += done
             live = [node for task in tasks for node in _few(kept, done, task, self.width, chances[task])]
         return [leaf.finish() for task in tasks for leaf in leaves if leaf.task == task]
@@ -133,7 +135,7 @@ class ResampleFrom:
         chances = _chances(seed, tasks)
         firsts = actors(stage, tasks, self.pairs, seed, version)
         befores = _retraced(firsts, stage, policy)
-        points = [chances[run.task].choice(before) for run, before in zip(firsts, befores, strict=True)]
+        points = [chances[run.task].choice(before or [run]) for run, before in zip(firsts, befores, strict=True)]
         starts = [len(point.recorder.rollout.turns) for point in points]
         seconds = [_fork(point, self.pairs + i % self.pairs, seed) for i, point in enumerate(points)]
         play(seconds, policy)
@@ -231,9 +233,12 @@ def _retraced(runs: Sequence[Actor], stage: Stage, policy: Policy) -> list[list[
     """Play the runs to their ends; for each, what it was before each of its turns."""
     befores: list[list[Actor]] = [[] for _ in runs]
     for _ in range(stage.turns):
-        for run, before in zip(runs, befores, strict=True):
-            before.extend([] if run.over else [run.fork(0, run.seed)])
-        play([run for run in runs if not run.over], policy, turns=1)
+        going = [
+            (run, run.fork(0, run.seed), before) for run, before in zip(runs, befores, strict=True) if not run.over
+        ]
+        play([run for run, _, _ in going], policy, turns=1)
+        for run, earlier, before in going:
+            before.extend([] if run.full else [earlier])
     return befores
 
 
