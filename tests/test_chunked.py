@@ -152,6 +152,20 @@ def test_a_text_that_only_begins_alike_is_read_whole() -> None:
     assert parts(reader) == other
 
 
+def test_a_text_is_read_anew_for_another_question() -> None:
+    reader = Reader()
+    thread = session(reader)
+    messages = [*PROMPT, *turn(0, log_of(60))]
+    thread.view(messages)
+    reader.asked.clear()
+    other = "And what is the value on line 7?"
+    messages += [{"role": "assistant", "content": "413."}, {"role": "user", "content": other}, *turn(1, log_of(60))]
+    thread.view(messages)
+    assert parts(reader) == log_of(60)
+    assert NONE_YET in reader.asked[0]
+    assert all(other in asked for asked in reader.asked)
+
+
 BAD = {
     "refusal": "I'm sorry, I cannot do that.",
     "error": "Error: connection reset",

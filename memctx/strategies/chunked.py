@@ -2,7 +2,7 @@
 
 Follows MemAgent (arXiv 2507.02259): each call sees the problem, the memory so far and one chunk, and nothing else; its answer
 is the new memory. Other than there, an answer that is no memory keeps the old one, a text that grew is read from where it
-was left, and the whole stays re-openable.
+was left while the same is asked, and the whole stays re-openable.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class ChunkedOverwrite(Component):
         """Read what waits, in order, as far as the calls reach. What was read stays known if a later call fails."""
         calls = self.calls
         for message in waiting:
-            reading = _readings(ctx).setdefault(message.id, _left_at(ctx, message.text))
+            reading = _readings(ctx).setdefault(message.id, _left_at(ctx, message))
             problem = head(_problem(ctx, message), self.problem, ctx.count)
             while calls and reading.end < len(message.text):
                 asked = self._next(problem, message.text, reading.memory, reading.end, ctx.count)
@@ -142,7 +142,7 @@ class ChunkedOverwrite(Component):
         if reading is None or not (reading.ready and reading.memory):
             return None
         handle = held.handle if held else ctx.handle()
-        size, known = len(message.text), _digest(message.text, reading.end)
+        size, known = len(message.text), _digest(_asked(ctx), message.text[: reading.end])
         opening = f'<memctx-memory read="{reading.end}" of="{size}" digest="{known}">'
         text = _DELIMITER.sub("&lt;", reading.memory)
         content = f"{opening}\n{LABEL}\n{text}\n</memctx-memory>\n{marker(handle)}"
@@ -156,24 +156,31 @@ def _readings(ctx: Context) -> dict[str, _Reading]:
     return readings
 
 
-def _left_at(ctx: Context, text: str) -> _Reading:
-    """Where the longest earlier reading of this text's beginning ended: of this result, or of one that it continues."""
-    best = _Reading()
+def _left_at(ctx: Context, message: Message) -> _Reading:
+    """Where the longest earlier reading ended: of this result, or of one that it continues if the same was asked then."""
+    best, text, asked = _Reading(), message.text, _asked(ctx)
     for edit in ctx.plan.edits:
-        found = _BLOCK.match(edit.content) if isinstance(edit, Clear) else None
-        if found and best.end < int(found[1]) <= len(text) and _digest(text, int(found[1])) == found[3]:
-            best = _Reading(found[4], int(found[1]))
+        if isinstance(edit, Clear) and (found := _BLOCK.match(edit.content)):
+            end = int(found[1])
+            known = edit.target == message.id or _digest(asked, text[:end]) == found[3]
+            if best.end < end <= len(text) and known:
+                best = _Reading(found[4], end)
     return best
 
 
-def _digest(text: str, end: int) -> str:
-    return blake2b(text[:end].encode("utf-8", "replace"), digest_size=8).hexdigest()
+def _digest(asked: str, read: str) -> str:
+    """Names what a memory is of: it holds what one question needs, and little that another does."""
+    return blake2b(f"{asked}\0{read}".encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
 def _problem(ctx: Context, message: Message) -> str:
     """What is asked: the call that the result answers, the user's newest words and the task."""
     step = ctx.transcript.steps[ctx.transcript.position[message.id]]
     calls = [f"{call.name} {call.arguments}" for call in step.calls if call.id == message.call_id]
+    return "\n".join((_asked(ctx), *(f"(the text is the result of {call})" for call in calls)))
+
+
+def _asked(ctx: Context) -> str:
+    """The user's newest words and the task."""
     words = [said.text for step in ctx.transcript.steps if step.role == "user" for said in step.heads]
-    asked = dict.fromkeys((*words[-1:], *words[:1]))
-    return "\n".join((*asked, *(f"(the text is the result of {call})" for call in calls)))
+    return "\n".join(dict.fromkeys((*words[-1:], *words[:1])))
