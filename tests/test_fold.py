@@ -271,6 +271,14 @@ def test_a_fork_and_a_restart_come_to_the_same() -> None:
     assert "two, three" in str(back.messages)
 
 
+def test_a_fork_that_folds_the_same_turns_shows_what_it_wrote() -> None:
+    thread = session(number=False)
+    thread.view(walk("", "", fold(1, 2, "old words")))
+    again = str(thread.view(walk("", "", fold(1, 2, "new words"))).messages[2])
+    assert "new words" in again
+    assert "old words" not in again
+
+
 def test_tags_can_be_the_smallest_there_are() -> None:
     thread = session(tags=("⟦", "⟧"))
     assert "seen both" in str(thread.view(walk("", "", "⟦1-2:seen both⟧")).messages[2])

@@ -111,7 +111,7 @@ def _fold(ctx: Context, turns: Turns, block: Block, held: dict[str, Replace]) ->
     steps = [step for step in ctx.transcript.steps[start:end] if step.messages]
     first, last = steps[0].messages[0].id, steps[-1].messages[-1].id
     known = held.get(first)
-    stands = known.last == last if known else not ctx.shown(start)
+    stands = known.last == last and known.content.endswith(_written(block)) if known else not ctx.shown(start)
     if stands:
         return None
     written = ctx.transcript.steps[asking].heads[0].host
@@ -130,7 +130,12 @@ def shown(block: Block, words: Sequence[str], handle: str) -> str:
     """What stands for a block: delimited, labelled, unable to close itself early. `words`: what the user said in it."""
     head = f'<memctx-fold turns="{block.first}-{block.last}" whole="{marker(handle)}">'
     quoted = [f"The user said:\n{_quoted(text)}" for text in words]
-    return "\n".join([head, LABEL, *quoted, _DELIMITER.sub("&lt;", block.text), "</memctx-fold>"])
+    return "\n".join([head, LABEL, *quoted, _written(block)])
+
+
+def _written(block: Block) -> str:
+    """What the model wrote of a block, and what closes it."""
+    return f"{_DELIMITER.sub('&lt;', block.text)}\n</memctx-fold>"
 
 
 def _quoted(text: str) -> str:
