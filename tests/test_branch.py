@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from copy import deepcopy
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -178,6 +179,12 @@ def test_a_bad_call_is_told_and_does_nothing(given: Any) -> None:
     assert agent.tools("fold", {}) == "Error: there is no tool 'fold' here: branch and return are."
     agent.turn((RETURN, {"message": "Done."}))
     assert len(agent.drops()) == 1
+
+
+def test_arguments_may_be_any_mapping_and_hold_more_than_is_asked_for() -> None:
+    more = {**OPEN, 3: {"x": 1, 2: None}}
+    assert Agent().tools(BRANCH, more) == Agent().tools(BRANCH, MappingProxyType(OPEN)) == Agent().tools(BRANCH, OPEN)
+    assert "is open" in Agent().tools(BRANCH, more)
 
 
 def test_a_branch_over_its_budget_is_asked_for_a_report_once_a_budget() -> None:

@@ -100,8 +100,8 @@ class Branches:
 
     def take(self, name: str, arguments: Any, step: int) -> str:
         """What a call made in a step does, and what its result says."""
-        given = _read(arguments)
-        missing = [key for key in _ARGUMENTS[name] if not (isinstance(given.get(key), str) and given[key].strip())]
+        given = _read(name, arguments)
+        missing = [key for key in _ARGUMENTS[name] if not given.get(key, "").strip()]
         if missing:
             return f"Error: {name} needs {' and '.join(missing)} as text. Nothing was done."
         return self._begin(step) if name == BRANCH else self._end(step)
@@ -145,7 +145,7 @@ class BranchTools:
         """The result of a call. `arguments`: a mapping, or JSON text as the model wrote it."""
         if name not in NAMES:
             return f"Error: there is no tool {name!r:.80} here: {' and '.join(NAMES)} are."
-        transcript, call = self._transcript(), (name, json.dumps(_read(arguments), sort_keys=True, default=str))
+        transcript, call = self._transcript(), (name, json.dumps(_read(name, arguments)))
         if self._at != len(transcript.messages):
             self._at, self._answered = len(transcript.messages), {}
         if call not in self._answered:
@@ -168,14 +168,15 @@ def _drops(ctx: Context, start: int, end: int, held: Mapping[str, str]) -> Itera
             yield Drop(first, last, ctx.handle(), RISK)
 
 
-def _read(arguments: Any) -> Mapping[str, Any]:
-    """Arguments as a mapping; empty where they are none."""
+def _read(name: str, arguments: Any) -> dict[str, str]:
+    """The tool's arguments, in its own order, as far as they are text."""
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments or "{}")
         except (ValueError, RecursionError):
             return {}
-    return arguments if isinstance(arguments, Mapping) else {}
+    given = arguments if isinstance(arguments, Mapping) else {}
+    return {key: given[key] for key in _ARGUMENTS[name] if isinstance(given.get(key), str)}
 
 
 def _schema(name: str) -> dict[str, Any]:
