@@ -182,7 +182,7 @@ def test_a_bad_call_is_told_and_does_nothing(given: Any) -> None:
 
 
 def test_arguments_may_be_any_mapping_and_hold_more_than_is_asked_for() -> None:
-    more = {**OPEN, 3: {"x": 1, 2: None}}
+    more: dict[Any, Any] = {**OPEN, 3: {"x": 1, 2: None}}
     assert Agent().tools(BRANCH, more) == Agent().tools(BRANCH, MappingProxyType(OPEN)) == Agent().tools(BRANCH, OPEN)
     assert "is open" in Agent().tools(BRANCH, more)
 
