@@ -65,7 +65,7 @@ def algorithm() -> Algorithm:
         presets.preset("supo"),
         loss=loss,
         sampling=Group(4),
-        entropy=Entropy(0.03),
+        entropy=Entropy(0.05),
         schedule=Joint(minibatches=4),
     )
 
