@@ -150,28 +150,47 @@ def saved(folder: Path) -> tuple[Any, ChatML]:
     return words, ChatML(words)
 
 
+def of_trl(folder: Path, monkeypatch: pytest.MonkeyPatch, words: Any, algorithm: Any, **settings: Any) -> Any:
+    """A trainer of TRL's on the model of `saved`, one of those that this test makes."""
+    pytest.importorskip("trl", reason="the engine of TRL needs trl")
+    theirs: Any = import_module("trl.experimental.async_grpo.async_grpo_trainer")
+    monkeypatch.setattr(theirs, "get_peak_flops_per_device", lambda *_: None)  # it asks for a GPU's name
+
+    from memctx.train.engines.trl import MemctxTrainer
+
+    given: dict[str, Any] = {"learning_rate": 1e-2, "lr_scheduler_type": "constant", "seed": 5, "max_grad_norm": 1.0}
+    given |= {"report_to": [], "logging_steps": 1, "use_cpu": True, "bf16": False, "dtype": "float32"}
+    args = theirs.AsyncGRPOConfig(str(folder / "trl"), **{"save_strategy": "no", **given, **settings})
+    return MemctxTrainer(str(folder / "model"), stage(ChatML(words)), algorithm, args, words, tasks=8)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # TRL's and accelerate's own
+def test_trl_goes_on_from_a_checkpoint_with_the_reference_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words, _ = saved(tmp_path / "model")
+    algorithm = replace(presets.preset("supo"), sampling=Group(4), kl=KL(coef=1.0), layout="per_turn")
+    whole = of_trl(tmp_path, monkeypatch, words, algorithm, max_steps=2, save_strategy="steps", save_steps=1)
+    assert whole.stage.layout == "per_turn"
+    whole.train()
+    again = of_trl(tmp_path, monkeypatch, words, algorithm, max_steps=2)
+    again.train(resume_from_checkpoint=str(tmp_path / "trl" / "checkpoint-1"))
+    losses = [[each["loss"] for each in run.state.log_history if "loss" in each] for run in (whole, again)]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.filterwarnings("ignore")  # TRL's and accelerate's own
 def test_two_steps_of_trl_are_two_steps_of_our_trainer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int
 ) -> None:
-    pytest.importorskip("trl", reason="the engine of TRL needs trl")
-    async_grpo_trainer: Any = import_module("trl.experimental.async_grpo.async_grpo_trainer")
     from transformers import AutoModelForCausalLM
-
-    monkeypatch.setattr(async_grpo_trainer, "get_peak_flops_per_device", lambda *_: None)  # it asks for a GPU's name
-
-    from memctx.train.engines.trl import MemctxTrainer
 
     words, codec = saved(tmp_path / "model")
     algorithm = replace(presets.preset("supo"), sampling=Group(4), entropy=Entropy(0.01))
-    setting: dict[str, Any] = {"max_steps": 2, "learning_rate": 1e-2, "lr_scheduler_type": "constant", "seed": 5}
-    quiet: dict[str, Any] = {"report_to": [], "logging_steps": 1, "save_strategy": "no", "use_cpu": True, "bf16": False}
-    args = async_grpo_trainer.AsyncGRPOConfig(
-        str(tmp_path / "trl"), gradient_accumulation_steps=parts, max_grad_norm=1.0, dtype="float32", **setting, **quiet
-    )
-    trainer = MemctxTrainer(str(tmp_path / "model"), stage(codec), algorithm, args, words, tasks=8)
+    trainer = of_trl(tmp_path, monkeypatch, words, algorithm, max_steps=2, gradient_accumulation_steps=parts)
     trainer.train()
     theirs = [each for each in trainer.state.log_history if "loss" in each]
 

@@ -55,7 +55,7 @@ class MemctxTrainer(async_grpo.AsyncGRPOTrainer):  # type: ignore[misc]  # TRL's
         if args.max_steps <= 0:
             text = f"max_steps = {args.max_steps}: tasks never end here, so say after how many steps to stop"
             raise ConfigError(text, field="max_steps")
-        self.algorithm, self.stage, self.tasks = algorithm, stage, tasks
+        self.algorithm, self.stage, self.tasks = algorithm, replace(stage, layout=algorithm.layout), tasks
         super().__init__(
             model,
             args=args,
@@ -69,14 +69,12 @@ class MemctxTrainer(async_grpo.AsyncGRPOTrainer):  # type: ignore[misc]  # TRL's
             raise ConfigError(f"{self.accelerator.num_processes} processes: this trainer is one", field="num_processes")
         self.model.set_attn_implementation(attention)  # TRL's own packs rows as trees, for its own loss
         self.loss_is_scaled_for_ga = True  # parts are summed, not averaged
-        self._learner: Learner | None = None
+        pad, device = tokenizer.pad_token_id, str(self.accelerator.device)
+        policy = Causal(self.model, pad, temperature=args.temperature, device=device)
+        self._learner = Learner(policy, algorithm)  # now: the reference is the model before any checkpoint is loaded
 
     def rows(self, step: int) -> list[Row]:
         """The rows of a step: the stage is played with the weights as they are."""
-        if self._learner is None:
-            pad, device = self.processing_class.pad_token_id, str(self.accelerator.device)
-            policy = Causal(self.model, pad, temperature=self.args.temperature, device=device)
-            self._learner = Learner(policy, self.algorithm)
         policy = self._learner.policy
         policy.model.eval()
         tasks = range(step * self.tasks, (step + 1) * self.tasks)
