@@ -436,7 +436,7 @@ def test_a_triple_tells_rules_apart() -> None:
 
 def test_the_key_is_nowhere_but_in_the_note() -> None:
     carry = Stage(
-        Carry(), Pipeline([InternalState(tag="")], budget=10_000, edit_when="always"), DIGITS, tokens=1, turns=4
+        Carry(), Pipeline([InternalState(tag="")], budget=10_000, edit_when="always"), DIGITS, tokens=1, turns=3
     )
     policy = Parrot(shown=[])
 
