@@ -24,6 +24,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -84,7 +85,7 @@ def small(seed: int) -> Causal:
     with torch.no_grad():
         for each in policy.model.model.layers.parameters():
             if each.dim() == 2:
-                each *= 32**-0.5 / 0.02
+                each.mul_(32**-0.5 / 0.02)
     return policy
 
 
@@ -98,7 +99,14 @@ def run(arm: str, seed: int, steps: int = STEPS, keys: int = 4) -> Run:
         entropy=Entropy(0.01),
     )
     policy, test = small(seed), stage(arm, keys)
-    settings = {"steps": steps, "tasks": 64, "lr": 6e-3, "decay": True, "seed": seed, "evaluate_every": EVERY}
+    settings: dict[str, Any] = {
+        "steps": steps,
+        "tasks": 64,
+        "lr": 6e-3,
+        "decay": True,
+        "seed": seed,
+        "evaluate_every": EVERY,
+    }
     history = train(policy, stage(arm, keys, 0.5), algorithm, test_stage=test, **settings)
     curve = [(int(facts["step"]), facts["test_task"]) for facts in history if "test_task" in facts]
     success = evaluate(policy, test, TrainConfig(evaluate_tasks=400))["task"]
