@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -164,13 +165,29 @@ def of_trl(folder: Path, monkeypatch: pytest.MonkeyPatch, words: Any, algorithm:
     return MemctxTrainer(str(folder / "model"), stage(ChatML(words)), algorithm, args, words, tasks=8)
 
 
+def test_the_reference_stays_though_another_wrapped_the_policy() -> None:
+    """As accelerate does: what it puts on a model is bound to that model."""
+    acting = policy(ChatML(tokenizer()))
+    acting.model.forward = partial(type(acting.model).forward, acting.model)
+    learner = Learner(acting, replace(presets.preset("supo"), kl=KL(coef=0.05)))
+    assert learner.reference is not None
+    with torch.no_grad():
+        for each in acting.parameters():
+            each.add_(0.1 * torch.randn_like(each))
+    ids = torch.arange(2, 12)[None]
+    gap = acting.logits(ids, torch.ones_like(ids)) - learner.reference.logits(ids, torch.ones_like(ids))
+    assert gap.abs().max() > 0.01
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # TRL's and accelerate's own
 def test_trl_goes_on_from_a_checkpoint_with_the_reference_it_began_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words, _ = saved(tmp_path / "model")
-    algorithm = replace(presets.preset("supo"), sampling=Group(4), kl=KL(coef=1.0), layout="per_turn")
+    algorithm = replace(
+        presets.preset("supo"), sampling=Group(4), entropy=Entropy(0.1), kl=KL(coef=1.0), layout="per_turn"
+    )
     whole = of_trl(tmp_path, monkeypatch, words, algorithm, max_steps=2, save_strategy="steps", save_steps=1)
     assert whole.stage.layout == "per_turn"
     whole.train()

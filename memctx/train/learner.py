@@ -263,6 +263,8 @@ class Learner:
         model: Any = copy.deepcopy(self.policy.model).eval()
         for each in model.parameters():
             each.requires_grad_(False)
+        for module in model.modules():
+            vars(module).pop("forward", None)  # what others put on the policy runs the policy, in its copy too
         policy = self.policy
         return Causal(model, policy.pad, temperature=policy.temperature, device=policy.device, bf16=policy.bf16)
 
