@@ -268,7 +268,7 @@ def _weights(parts: Sequence[Decisions]) -> Array:
 def _standardised(model: Model, layer: nn.Linear) -> tuple[Array, Array]:
     """A first layer's weight (D, H) and bias (H,) for rows as they come."""
     weight = _numpy(layer.weight).T / _numpy(model.scale)[:, None]
-    return weight, _numpy(layer.bias) - _numpy(model.mean) @ weight
+    return _single(weight), _single(_numpy(layer.bias) - _numpy(model.mean) @ weight)
 
 
 def _numpy(tensor: Tensor) -> Array:
