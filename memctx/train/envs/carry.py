@@ -18,6 +18,8 @@ from memctx.component import Component
 class Carry(Component):
     """One player; the key is one of `keys` digits. Reward 1 for an answer that is the key, else 0.
 
+    An empty answer loses at once: no context is rewritten on nothing, and the key would stay in sight.
+
     `reminded`: share of tasks, easier ones to begin with, in which the question shows the key again.
     """
 
@@ -51,6 +53,8 @@ class Place:
 
     @property
     def rewards(self) -> tuple[float, ...]:
+        if not all(text.strip() for text in self.said):
+            return (0.0,)
         return (float(self.said[-1].strip() == self.key),) if len(self.said) == 3 else ()
 
     def after(self, text: str) -> Place:
