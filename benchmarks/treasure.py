@@ -94,7 +94,7 @@ def parts() -> dict[str, Arm]:
         "mica": {**potential, "terms": mica()},
     }
     return {
-        name: Arm(*supo.ARMS["supo"], algorithm=partial(replace, made, **change), turns=TURNS)
+        name: Arm(*supo.ARMS["supo"], algorithm=partial(replace, made, **change), turns=TURNS)  # pyright: ignore[reportArgumentType]
         for name, change in changes.items()
     }
 

@@ -49,6 +49,7 @@ def called(name: str, **arguments: Any) -> str:
 @pytest.mark.parametrize("env", [*ENVS, SYMBOLS], ids=repr)
 def test_the_expert_has_the_full_reward_and_positions_are_values(env: Any) -> None:
     best = env.questions if getattr(env, "scoring", "") == "count" else 1.0
+    answers: list[str] = []
     for seed in range(20):
         answers = env.expert(seed)
         state, path = env.start(seed), []
@@ -435,7 +436,7 @@ def test_files_that_are_absent_and_tools_that_are_unknown_are_named(tmp_path: Pa
     with pytest.raises(ConfigError, match="retail-test-0 needs the tool 'fly'"):
         TauBench(path=folder).start(0)
     with pytest.raises(ConfigError, match="domain"):
-        TauBench(domain="telecom")
+        TauBench.model_validate({"domain": "telecom"})
 
 
 @with_data

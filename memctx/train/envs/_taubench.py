@@ -14,7 +14,7 @@ from typing import Any
 
 Row = dict[str, Any]
 Tool = Callable[..., Any]
-OPERATORS: Mapping[type, Callable[..., float]] = {
+OPERATORS: Mapping[type, Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,

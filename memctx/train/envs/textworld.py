@@ -62,7 +62,7 @@ class TextWorld(Component):
 
     def expert(self, seed: int) -> list[str]:
         """Commands that win, by the game's own walkthrough or plan."""
-        file = _file(self, seed)
+        file = _file(self, seed)  # pyright: ignore[reportArgumentType]  # frozen, so it has a hash
         _, state = _begun(file, policy_commands=True)
         return [_plain(file, command) for command in state.policy_commands]
 
@@ -89,7 +89,7 @@ class Playing:
 
     @property
     def scene(self) -> Scene:
-        return _scene(self.of, self.seed, self.said)
+        return _scene(self.of, self.seed, self.said)  # pyright: ignore[reportArgumentType]  # frozen, so it has a hash
 
     @property
     def observation(self) -> str:
@@ -137,7 +137,7 @@ def _scene(of: TextWorld, seed: int, said: tuple[str, ...]) -> Scene:
     """Where the commands lead: one step on from a game that is held open there, or all steps from the start."""
     held, left = (_open.pop((of, seed, said[:-1]), None), said[-1:]) if said else (None, said)
     if held is None:
-        file = _file(of, seed)
+        file = _file(of, seed)  # pyright: ignore[reportArgumentType]  # frozen, so it has a hash
         game, state = _begun(file)
         held, left = Held(file, game, _seen(file, state, over=False)), said
     for command in left:
