@@ -93,9 +93,9 @@ def _value(node: ast.expr) -> float:
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
         return float(node.value)
     if isinstance(node, ast.UnaryOp):
-        return OPERATORS[type(node.op)](_value(node.operand))
+        return float(OPERATORS[type(node.op)](_value(node.operand)))
     if isinstance(node, ast.BinOp):
-        return OPERATORS[type(node.op)](_value(node.left), _value(node.right))
+        return float(OPERATORS[type(node.op)](_value(node.left), _value(node.right)))
     raise ValueError(node)
 
 
