@@ -99,6 +99,12 @@ def test_a_training_run_can_be_served_from_its_folder(tmp_path: Path) -> None:
     assert all((loaded[name] == value).all() for name, value in policy.model.state_dict().items())
 
 
+def test_the_newest_checkpoint_is_the_one_of_most_steps_and_foreign_folders_are_none(tmp_path: Path) -> None:
+    for name in ("checkpoint-9", "checkpoint-10", "checkpoint-best", "checkpoint-10-old", "checkpoint.11.new"):
+        (tmp_path / name).mkdir()
+    assert [path.name for path in serve.checkpoints(tmp_path)] == ["checkpoint-9", "checkpoint-10"]
+
+
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # peft reads an old name
 def test_adapters_are_served_upon_the_model_they_were_made_for(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM

@@ -69,7 +69,8 @@ def load(folder: str | Path, *, device: str = "cpu") -> Saved:
 
 def checkpoints(folder: Path) -> list[Path]:
     """Those of a training run, the oldest first."""
-    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    steps = {path: path.name.removeprefix("checkpoint-") for path in folder.glob("checkpoint-*")}
+    return sorted((path for path, step in steps.items() if step.isdecimal()), key=lambda path: int(steps[path]))
 
 
 class Trained:
