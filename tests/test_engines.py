@@ -29,7 +29,7 @@ from memctx.train.envs.carry import Carry
 from memctx.train.learner import Learner
 from memctx.train.models import Causal, tiny
 from memctx.train.regularisers import KL, Entropy
-from memctx.train.sampling import Group
+from memctx.train.sampling import Group, ReplayInject
 from memctx.train.trainer import train
 
 WORDS = [
@@ -261,6 +261,16 @@ def test_replays_on_ray_are_those_of_one_process(ray: Any, tmp_path: Path) -> No
     pipelines = {"lean": Pipeline.lean(budget=4_000)}
     (alone,), (spread,) = replay([file], pipelines, jobs=1), replay([file], pipelines, jobs=pool(2))
     assert replace(spread, ms_per_call=0.0) == replace(alone, ms_per_call=0.0)
+
+
+def test_a_past_of_rollouts_is_kept_around_the_workers_and_not_in_them() -> None:
+    pytest.importorskip("ray", reason="the engine of Ray needs ray")
+    from memctx.train.engines.ray import OnRay
+
+    with pytest.raises(ConfigError, match=r"ReplayInject\(OnRay") as refused:
+        OnRay(ReplayInject(Group(4)))
+    assert refused.value.details["field"] == "sampling"
+    ReplayInject(OnRay(Group(4)))
 
 
 def test_ray_that_is_not_started_is_said() -> None:

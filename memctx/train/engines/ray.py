@@ -18,19 +18,23 @@ from memctx.errors import ConfigError, require
 from memctx.train.acting import Stage
 from memctx.train.models import Policy
 from memctx.train.rollouts import Rollout
-from memctx.train.sampling import Group, Sampling
+from memctx.train.sampling import Group, ReplayInject, Sampling
 
 
 class OnRay:
     """`sampling` by `workers` processes of Ray, each with `cpus` cores and `gpus` GPUs; a task is played by one of them.
 
     A worker gets the policy once, and afterwards only the weights that are trained. The rollouts are those that `sampling` itself
-    would have given, in the same order, so long as it treats each task for itself. Raises `ConfigError` where Ray is not started.
+    would have given, in the same order, so long as it treats each task for itself. Raises `ConfigError` where Ray is not started,
+    and for a `ReplayInject`, whose past no checkpoint would reach: put this inside it.
     """
 
     def __init__(self, sampling: Sampling | None = None, *, workers: int = 2, cpus: float = 1, gpus: float = 0) -> None:
         if workers < 1:
             raise ConfigError(f"workers = {workers}: give 1 or more", field="workers")
+        if isinstance(sampling, ReplayInject):
+            text = "a ReplayInject remembers rollouts, and each worker would have its own: ReplayInject(OnRay(...)) has one"
+            raise ConfigError(text, field="sampling")
         self.sampling = sampling or Group()
         self.workers, self.cpus, self.gpus = workers, cpus, gpus
         self._players: list[Any] = []
