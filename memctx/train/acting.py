@@ -33,6 +33,16 @@ AGENT, USER = "agent", "user"  # modules: of the player that is trained, and of 
 OPENING = 20  # tokens of a turn whose entropy says how sure it began
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One who waits for the policy."""
+
+    prompt: Sequence[int]
+    tokens: int
+    seed: int
+    answer: asyncio.Future[Sampled]
+
+
 @dataclass(slots=True)
 class Batcher:
     """Samples for all who wait, once nobody is left who could still ask."""
@@ -40,14 +50,14 @@ class Batcher:
     policy: Policy
     stop: frozenset[int]
     live: int = 0
-    waiting: list[tuple[Sequence[int], int, int, asyncio.Future[Sampled]]] = field(default_factory=list)
+    waiting: list[Asked] = field(default_factory=list)
 
     async def sample(self, prompt: Sequence[int], tokens: int, seed: int) -> Sampled:
         """The policy's answer; comes with everybody else's."""
-        future: asyncio.Future[Sampled] = asyncio.get_running_loop().create_future()
-        self.waiting.append((prompt, tokens, seed, future))
+        asked = Asked(prompt, tokens, seed, asyncio.get_running_loop().create_future())
+        self.waiting.append(asked)
         self._flush()
-        return await future
+        return await asked.answer
 
     def done(self) -> None:
         """One of them will not ask again."""
@@ -57,17 +67,14 @@ class Batcher:
     def _flush(self) -> None:
         if not self.waiting or len(self.waiting) < self.live:
             return
-        asked = sorted(
-            (each for each in self.waiting if not each[3].done()), key=lambda each: each[2]
-        )  # done: called off
+        asked = [each for each in self.waiting if not each.answer.done()]  # else it was called off
         self.waiting = []
-        for limit in sorted(
-            {tokens for _, tokens, _, _ in asked}
-        ):  # apart: who may write little does not wait for others
-            prompts, _, seeds, futures = zip(*(each for each in asked if each[1] == limit), strict=True)
-            found = self.policy.sample(prompts, tokens=limit, stop=self.stop, seeds=seeds)
-            for future, each in zip(futures, found, strict=True):
-                future.set_result(each)
+        for tokens in sorted({each.tokens for each in asked}):  # who may write little does not wait for others
+            batch = sorted((each for each in asked if each.tokens == tokens), key=lambda each: each.seed)
+            prompts, seeds = [each.prompt for each in batch], [each.seed for each in batch]
+            found = self.policy.sample(prompts, tokens=tokens, stop=self.stop, seeds=seeds)
+            for each, sampled in zip(batch, found, strict=True):
+                each.answer.set_result(sampled)
 
 
 @dataclass(frozen=True, slots=True)
