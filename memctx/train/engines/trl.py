@@ -1,9 +1,9 @@
 """TRL: its `AsyncGRPOTrainer` on our rollouts, advantages and losses, with what it brings around them: PEFT, schedulers,
 checkpoints, logging.
 
-TRL's own loop stamps one advantage on each row and knows one loss. Here a rollout worker plays a `Stage` and hands over whole
-batches of rows, and the loss is the algorithm's. Policy and trainer are one process: the worker samples from the weights that
-are trained, once each step, so nothing is sent anywhere and no row is stale.
+TRL's own loop stamps one advantage on each row and knows one loss, and its rows come from a rollout worker elsewhere. Here the
+trainer itself plays a `Stage`, once each step, with the weights that it trains: so nothing is sent anywhere and no row is stale.
+The rows of a step are one whole batch, and the loss is the algorithm's.
 """
 
 from __future__ import annotations
