@@ -194,6 +194,9 @@ def test_a_rumour_and_a_stale_value_mislead_the_reader() -> None:
     name, what = question.words
     other = next(each for each in _feed.VALUES[what] if each != question.answer)
     wrong = f"Somebody said that the {what} of {name.title()} is {other}."
+    change = f"Wrong is {other}: the {what} of {name.title()} is {question.answer}."
+    assert _feed.answer([change], question) == question.answer
+    assert _feed.answer([f"The {what} of {name.title()} is {other}.", change], question) == other  # not updated: stale
     assert _feed.score([true], [question]) == 1
     assert _feed.answer([wrong], question) == other
     assert _feed.score([], [question]) == 0
@@ -247,6 +250,13 @@ def test_memory_is_bounded_and_says_so() -> None:
     assert "new_memory_insert was refused: memory holds 10 words" in state.observation
     assert state.after(insert("x " * 11)).notes == state.notes
     assert state.after(called("memory_delete", memory_type="semantic_memory", memory_id="0000")).notes.words == 5
+
+
+def test_words_without_spaces_between_them_take_the_same_room() -> None:
+    """The reader would find them, so they count."""
+    state: Any = Stream(room=11).start(0).after("ready").after(insert("The-mood,of/Ana:is;calm."))
+    assert state.notes.words == 6
+    assert not state.after(insert("The-colour-of-Ana-is-red.")).done[0].ok
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -21,7 +22,7 @@ from memctx.component import Component
 from memctx.errors import ConfigError
 from memctx.train.envs._feed import Feed, Statement, feed, score
 from memctx.train.envs._json import calls
-from memctx.train.envs._notes import Item, Notes
+from memctx.train.envs._notes import Item, Notes, size
 
 if TYPE_CHECKING:
     from memctx.train.acting import Actor
@@ -210,7 +211,7 @@ def measure(actor: Actor, turn: Turn) -> None:
     turn.calls = [{"name": each.name, "ok": each.ok} for each in state.done]
     judged = [each.fits for each in state.done if each.fits is not None]
     turn.probe |= {"content": sum(judged) / state.of.each, "noise": judged.count(False) / state.of.each}
-    words = sum(len(text.split()) for text in state.of.raw(state.seed)[: state.chunk])
+    words = sum(map(size, state.of.raw(state.seed)[: state.chunk]))
     actor.recorder.rollout.meta |= {"memory_tokens": state.notes.words, "input_tokens": words}
 
 
@@ -219,7 +220,7 @@ def well_formed(memory_type: str, content: str) -> bool:
     if memory_type == "core_memory":
         return bool(content.strip())
     dated = DATED.match(content) is not None
-    plain = len(content.split()) in WORDS and HEARSAY.search(content) is None
+    plain = size(content) in WORDS and HEARSAY.search(content) is None
     return plain and dated == (memory_type == "episodic_memory")
 
 
@@ -230,8 +231,9 @@ def _written(arguments: Any) -> tuple[str, str] | None:
     return (str(arguments.get("memory_type")), content) if isinstance(content, str) else None
 
 
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"\w+", text.lower()))
+@lru_cache(maxsize=4096)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", text.lower()))
 
 
 def _symbols(statement: Statement) -> str:
