@@ -1,7 +1,8 @@
-"""Runs of a made-up policy, for tests that what acted is what trains: it says what a function of the prompt's text says."""
+"""Policies without weights, environments without an end, and runs of both in which what acted must be what trains."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -9,10 +10,9 @@ from typing import Any, ClassVar
 
 import torch
 
-from memctx.component import Component
 from memctx.pipeline import Pipeline
 from memctx.train.acting import Stage, play
-from memctx.train.codec import Bytes
+from memctx.train.codec import Bytes, Codec
 from memctx.train.models import Sampled
 from memctx.train.rollouts import Rollout
 
@@ -21,9 +21,10 @@ CODEC = Bytes()
 
 @dataclass
 class Says:
-    """`say` (text of the prompt, draw) -> what it says. `shown`: every prompt, in ids."""
+    """A policy: `say` (text of the prompt, draw) -> what it says, cut where it may say no more. `shown`: every prompt, in ids."""
 
     say: Callable[[str, Random], str]
+    codec: Codec = CODEC
     temperature: float = 1.0
     shown: list[tuple[int, ...]] = field(default_factory=list)
 
@@ -36,27 +37,25 @@ class Says:
     def sample(
         self, prompts: Sequence[Sequence[int]], *, tokens: int, stop: Collection[int], seeds: Sequence[int]
     ) -> list[Sampled]:
-        found = []
-        for prompt, seed in zip(prompts, seeds, strict=True):
-            self.shown.append(tuple(prompt))
-            said = self.say(CODEC.text(prompt), Random(seed)).encode()
-            ids = [*said[: tokens - 1], next(iter(stop))]
-            found.append(Sampled(ids, [-1.0] * len(ids), [1.0] * len(ids)))
-        return found
+        self.shown += map(tuple, prompts)
+        words = [self.say(self.codec.text(prompt), Random(seed)) for prompt, seed in zip(prompts, seeds, strict=True)]
+        answers = [[*self.codec.body(said), *self.codec.tail()[:1]][:tokens] for said in words]
+        return [Sampled(ids, [-1.0] * len(ids), [1.0] * len(ids)) for ids in answers]
 
 
-class Pages(Component):
-    """A player reads page after page: the page says its number."""
-
-    players: ClassVar[int] = 1
-    rules: ClassVar[str] = "Read the pages."
-
-    def start(self, seed: int) -> Page:
-        return Page()
+def babble(prompt: str, chance: Random, words: int = 4) -> str:
+    """For `Says`: words at random, whatever was shown."""
+    return " ".join(chance.choice(["order", "id-17", "total 30", "<state>x</state>"]) for _ in range(words))
 
 
 @dataclass(frozen=True)
-class Page:
+class Endless:
+    """An environment, and any position of it: turn t of task n shows `page(n, t)`, whatever is said, and there is no end."""
+
+    players: ClassVar[int] = 1
+    rules: ClassVar[str] = "Read the pages."
+    page: Callable[[int, int], str]
+    task: int = 0
     turn: int = 0
     player: int = 0
     actions: tuple[str, ...] = ()
@@ -64,16 +63,31 @@ class Page:
 
     @property
     def observation(self) -> str:
-        return f"This is page {self.turn}. " + "Nothing much stands here. " * 8
+        return self.page(self.task, self.turn)
 
-    def after(self, text: str) -> Page:
+    def start(self, seed: int) -> Endless:
+        return replace(self, task=seed)
+
+    def after(self, text: str) -> Endless:
         return replace(self, turn=self.turn + 1)
+
+
+def listing(task: int, turn: int) -> str:
+    """For `Endless`: long, and different in each turn of each task."""
+    chance = Random(f"{task} {turn}")
+    rows = [{"id": f"row-{chance.randrange(999)}", "note": "word " * chance.randrange(30)} for _ in range(6)]
+    return json.dumps(rows)
+
+
+def numbered(task: int, turn: int) -> str:
+    """For `Endless`: says its number."""
+    return f"This is page {turn}. " + "Nothing much stands here. " * 8
 
 
 def played(strategy: Any, policy: Says, *, runs: int = 1, turns: int = 8, tool: str = "look") -> list[Rollout]:
     """Runs of one task under a strategy whose every edit is accepted, each checked: what acted is what trains."""
     pipeline = Pipeline([strategy], budget=20_000, edit_when="always")
-    stage = Stage(Pages(), pipeline, CODEC, tokens=200, turns=turns, tool=tool)
+    stage = Stage(Endless(numbered), pipeline, CODEC, tokens=200, turns=turns, tool=tool)
     actors = [stage.actor(0, number, number + 1) for number in range(runs)]
     play(actors, policy)
     rollouts = [actor.finish() for actor in actors]

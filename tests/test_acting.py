@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
@@ -23,7 +24,7 @@ from memctx.train.models import tiny
 from memctx.train.rollouts import Rollout
 from memctx.train.sampling import EntropyBranch, Group, PartialRestart, ResampleFrom, Sampling, Tree
 from memctx.train.trainer import train
-from tests.training import Parrot, Talk
+from tests.acting import Endless, Says, babble, listing
 
 NOTES = "order 17 is paid and nothing is open"
 
@@ -31,7 +32,7 @@ NOTES = "order 17 is paid and nothing is open"
 def talk(**changes: Any) -> Stage:
     """Long observations, and a summary of them every few turns."""
     pipeline = Pipeline([Summarize(at=0.5, keep=1, min_tokens=100)], budget=3_000, edit_when="always")
-    made = Stage(Talk(), pipeline, Bytes(), tokens=40, turns=12, tool="look")
+    made = Stage(Endless(listing), pipeline, Bytes(), tokens=40, turns=12, tool="look")
     return replace(made, **changes)
 
 
@@ -45,7 +46,7 @@ def played(stage: Stage, policy: Any) -> Rollout:
 
 
 def test_only_the_modules_that_learn_are_trained() -> None:
-    both = played(talk(), Parrot())
+    both = played(talk(), Says(babble))
     spans = {
         name: sum(t.span[1] - t.span[0] for t in both.turns if t.module == name) for name in ("agent", "summarize")
     }
@@ -56,7 +57,7 @@ def test_only_the_modules_that_learn_are_trained() -> None:
 
 
 def test_each_module_has_its_own_limit() -> None:
-    done = played(talk(limits={"summarize": 90}), Parrot(words=60))
+    done = played(talk(limits={"summarize": 90}), Says(partial(babble, words=60)))
     sizes = {name: {t.span[1] - t.span[0] for t in done.turns if t.module == name} for name in ("agent", "summarize")}
     assert max(sizes["agent"]) == 40
     assert max(sizes["summarize"]) == 90
@@ -66,13 +67,13 @@ def test_who_may_write_little_is_not_sampled_longer() -> None:
     """Though others of the same batch may write more."""
     asked: dict[int, int] = {}
 
-    class Noted(Parrot):
+    class Noted(Says):
         def sample(self, prompts: Any, *, tokens: int, **rest: Any) -> Any:
             asked[tokens] = asked.get(tokens, 0) + len(prompts)
             return super().sample(prompts, tokens=tokens, **rest)
 
     actors = [talk(limits={"summarize": 90}).actor(task, 0, task) for task in range(4)]
-    play(actors, Noted())
+    play(actors, Noted(babble))
     turns = [turn.module for actor in actors for turn in actor.finish().turns]
     assert asked == {40: turns.count("agent"), 90: turns.count("summarize")}
 
@@ -88,7 +89,7 @@ def test_a_frozen_module_is_answered_by_another_and_its_words_are_context(wait: 
     async def awaited(effect: Generate) -> str:
         return plain(effect)
 
-    done = played(talk(others={"summarize": awaited if wait else plain}), Parrot())
+    done = played(talk(others={"summarize": awaited if wait else plain}), Says(babble))
     assert {effect.module for effect in asked} == {"summarize"}
     assert {turn.module for turn in done.turns} == {"agent"}
     prompts = [Bytes().text(segment.prompt.tolist()) for segment in done.segments]
@@ -178,33 +179,6 @@ def test_an_environment_with_more_players_asks_for_them() -> None:
 # The budget -----------------------------------------------------------------------------------------------------------
 
 
-class Grows(Component):
-    """Never ends; from turn `long` on what it shows fits into no context."""
-
-    players: ClassVar[int] = 1
-    rules: ClassVar[str] = "Go on."
-    long: int = 2
-
-    def start(self, seed: int) -> Grown:
-        return Grown(self.long)
-
-
-@dataclass(frozen=True)
-class Grown:
-    long: int
-    turn: int = 0
-    player: int = 0
-    actions: tuple[str, ...] = ()
-    rewards: tuple[float, ...] = ()
-
-    @property
-    def observation(self) -> str:
-        return "and so on " * (5_000 if self.turn >= self.long else 5)
-
-    def after(self, text: str) -> Grown:
-        return replace(self, turn=self.turn + 1)
-
-
 SAMPLINGS: list[Sampling] = [
     Group(2),
     EntropyBranch(2, 4),
@@ -217,13 +191,15 @@ SAMPLINGS: list[Sampling] = [
 @pytest.mark.parametrize("long", [0, 2])
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=lambda each: type(each).__name__)
 def test_a_run_whose_context_no_longer_fits_ends_in_every_sampling(sampling: Sampling, long: int) -> None:
-    stage = Stage(Grows(long=long), Pipeline(budget=1_000), Bytes(), tokens=40, turns=6)
-    found = sampling.collect(stage, Parrot(), [0, 1], 1)
+    """From turn `long` on what is shown fits into no context."""
+    grows = Endless(lambda task, turn: "and so on " * (5_000 if turn >= long else 5))
+    stage = Stage(grows, Pipeline(budget=1_000), Bytes(), tokens=40, turns=6)
+    found = sampling.collect(stage, Says(babble), [0, 1], 1)
     assert {each.group for each in found} == {"0", "1"}
     assert {(len(each.turns), each.status) for each in found} == {(long, "truncated")}
 
 
 def test_a_tree_counts_the_turns_of_the_agent_alone() -> None:
-    found = Tree(1, 1).collect(talk(), Parrot(), [0], 1)
+    found = Tree(1, 1).collect(talk(), Says(babble), [0], 1)
     assert [sum(turn.module == "agent" for turn in each.turns) for each in found] == [12]
     assert len(found[0].turns) > 12

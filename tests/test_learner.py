@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from memctx.train.schedules import CriticThenActor, Joint
 from memctx.train.shapers import TurnDecay
 from memctx.train.trainer import resume, save, train
 from memctx.train.values import HEADS, ValueModel, estimate
+from tests.acting import Says
 from tests.training import VOCABULARY, rollout
 
 CODEC = Symbols("0123?")
@@ -232,23 +233,6 @@ def test_all_correct_teaches_kto_nothing() -> None:
 # Acting -------------------------------------------------------------------------------------------------------------
 
 
-class Failing:
-    """A policy that cannot answer."""
-
-    temperature = 1.0
-
-    def logits(self, ids: torch.Tensor, attend: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
-
-    def parameters(self) -> Any:
-        return iter(())
-
-    def sample(
-        self, prompts: Sequence[Sequence[int]], *, tokens: int, stop: Collection[int], seeds: Sequence[int]
-    ) -> list[Sampled]:
-        raise RuntimeError("out of memory")
-
-
 @pytest.mark.parametrize("where", ["policy", "probe"])
 def test_a_failure_while_acting_is_raised_and_nobody_waits_for_ever(where: str) -> None:
     asked = 0
@@ -259,11 +243,14 @@ def test_a_failure_while_acting_is_raised_and_nobody_waits_for_ever(where: str) 
             asked += 1
             return super().sample(prompts, **rest)
 
+    def fail(*given: Any) -> str:
+        raise RuntimeError("out of memory")
+
     def probe(actor: Any, turn: Any) -> None:
         if actor.task == 1:
-            raise RuntimeError("out of memory")
+            fail()
 
-    policy: Any = Failing() if where == "policy" else Counting(small().model, CODEC.pad)
+    policy: Any = Says(fail, CODEC) if where == "policy" else Counting(small().model, CODEC.pad)
     runs = [stage(probe=probe).actor(task, 0, task) for task in range(4)]
     with pytest.raises(RuntimeError, match="out of memory"):
         play(runs, policy)

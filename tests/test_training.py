@@ -32,11 +32,12 @@ from memctx.train.envs.wason import RULES, Wason
 from memctx.train.filters import top_spread, with_spread
 from memctx.train.learner import Learner
 from memctx.train.losses import logprobs
-from memctx.train.models import Causal, Sampled, tiny
+from memctx.train.models import Causal, tiny
 from memctx.train.rollouts import Rollout
 from memctx.train.sampling import EntropyBranch, Group, PartialRestart, ReplayInject, ResampleFrom, Sampling, Tree
 from memctx.train.trainer import train
-from tests.training import Parrot, Talk, rollout
+from tests.acting import Endless, Says, babble, listing
+from tests.training import rollout
 
 DIGITS = Symbols("0123?")
 
@@ -60,11 +61,11 @@ def test_a_policy_is_trained_on_exactly_the_context_it_acted_on(name: str, tool:
     """Ids, mask and places: what a turn's segment holds before the turn is what the policy was shown, token for token."""
     strategy = component.load("strategies", {"use": name})
     pipeline = Pipeline([strategy], budget=1_500, edit_when="always", low=0.5)
-    codec, policy = Bytes(), Parrot(shown=[])
-    talk = Stage(Talk(), pipeline, codec, tokens=40, turns=10, tool=tool)
+    codec, policy = Bytes(), Says(babble)
+    talk = Stage(Endless(listing), pipeline, codec, tokens=40, turns=10, tool=tool)
     actors = [talk.actor(task, 0, task) for task in range(3)]
     play(actors, policy)
-    seen = {tuple(prompt) for prompt in policy.shown or ()}
+    seen = set(policy.shown)
     turns = 0
     for actor in actors:
         done = actor.finish()
@@ -85,8 +86,8 @@ def test_rewriting_strategies_do_cut_segments() -> None:
     """Else the test above would hold for nothing."""
     for name, tool in (("internal_state", ""), ("window", "look"), ("skim", "look")):
         pipeline = Pipeline([component.load("strategies", {"use": name})], budget=1_500, edit_when="always")
-        actor = Stage(Talk(), pipeline, Bytes(), tokens=40, turns=10, tool=tool).actor(0, 0, 0)
-        play([actor], Parrot())
+        actor = Stage(Endless(listing), pipeline, Bytes(), tokens=40, turns=10, tool=tool).actor(0, 0, 0)
+        play([actor], Says(babble))
         assert len(actor.finish().segments) > 2, name
 
 
@@ -125,8 +126,10 @@ def test_a_sampled_message_is_never_tokenised_again() -> None:
 
 def test_a_strategy_that_asks_is_answered_by_the_policy_and_its_turn_recorded() -> None:
     summarize = Summarize(at=0.5, keep=1, min_tokens=100)
-    actor = Stage(Talk(), Pipeline([summarize], budget=3_000), Bytes(), tokens=40, turns=12, tool="look").actor(0, 0, 0)
-    play([actor], Parrot())
+    actor = Stage(
+        Endless(listing), Pipeline([summarize], budget=3_000), Bytes(), tokens=40, turns=12, tool="look"
+    ).actor(0, 0, 0)
+    play([actor], Says(babble))
     modules = {turn.module for turn in actor.finish().turns}
     assert modules == {"agent", "summarize"}
 
@@ -398,8 +401,8 @@ def test_rollouts_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 def test_stored_rollouts_can_be_replayed(tmp_path: Path) -> None:
-    actor = Stage(Talk(), Pipeline(budget=10_000), Bytes(), tokens=40, turns=4, tool="look").actor(0, 0, 0)
-    play([actor], Parrot())
+    actor = Stage(Endless(listing), Pipeline(budget=10_000), Bytes(), tokens=40, turns=4, tool="look").actor(0, 0, 0)
+    play([actor], Says(babble))
     lines = storage.write(tmp_path, [actor.finish()])
     (row,) = list(replay([lines], {"lean": Pipeline.lean()}, jobs=1))
     assert row.calls > 0
@@ -438,17 +441,11 @@ def test_the_key_is_nowhere_but_in_the_note() -> None:
     carry = Stage(
         Carry(), Pipeline([InternalState(tag="")], budget=10_000, edit_when="always"), DIGITS, tokens=1, turns=3
     )
-    policy = Parrot(shown=[])
-
-    class Silent(Parrot):
-        def sample(self, prompts: Sequence[Sequence[int]], **_: Any) -> list[Sampled]:
-            policy.shown.extend(map(list, prompts))  # type: ignore[union-attr]
-            return [Sampled([DIGITS.body("?")[0]], [-1.0], [1.0]) for _ in prompts]
-
+    policy = Says(lambda prompt, chance: "?", DIGITS)
     shown = {}
     for task in range(12):
         actor = carry.actor(task, 0, 0)
-        play([actor], Silent())
-        shown[actor.state.key] = tuple((policy.shown or [])[-1])  # type: ignore[attr-defined]
+        play([actor], policy)
+        shown[actor.state.key] = policy.shown[-1]  # type: ignore[attr-defined]
     assert len(shown) > 1
     assert len(set(shown.values())) == 1, "what is asked last does not tell the key"
