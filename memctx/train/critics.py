@@ -9,6 +9,7 @@ rollout, with `mask` (R, N) for what is there; rows are filled from the left.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -152,32 +153,32 @@ def hierarchical(  # noqa: PLR0913 - three heads and their discounts
     the last turn's own low value and, for the levels above, the last subgoal's own high value.
     """
     grid = _grid(table)
-    starts = grid.read(boundary.to(torch.bool)) & grid.mask
+    starts = grid.read(boundary.to(torch.bool))
     starts[:, 0] = grid.mask[:, 0]
     reward, v_low, v_high, v_term = (grid.read(x.to(torch.float64)) for x in (signal, low, high.detach(), term))
     cut = bootstrap if bootstrap is not None else torch.zeros(table.rollouts, dtype=torch.bool)
     found = [torch.zeros_like(v_low) for _ in range(3)]
     for number in range(table.rollouts):
-        length = int(grid.mask[number].sum())
-        edges = [*starts[number, :length].nonzero().flatten().tolist(), length]
         carried = torch.zeros((), dtype=torch.float64)
-        for begin, end in reversed(list(itertools.pairwise(edges))):
-            if end < length:
-                beyond = under = v_high[number, end]
-            else:
-                beyond, under = v_high[number, begin] * cut[number], v_low[number, end - 1] * cut[number]
-            after = torch.cat([v_low[number, begin + 1 : end], under[None]])
-            inside = slice(begin, end)
-            delta = reward[number, inside] + gamma * after - v_low[number, inside]
-            found[0][number, inside] = discounted(delta, gamma * lam_turn)
-            togo = discounted(torch.cat([reward[number, inside], beyond[None]]), gamma)[:-1]
-            span = gamma ** (end - begin)
-            carried = togo[0] - v_high[number, begin] + span * lam_segment * carried
+        for begin, end, final in _subgoals(starts[number], int(grid.mask[number].sum())):
+            inside = (number, slice(begin, end))
+            beyond = v_high[number, begin] * cut[number] if final else v_high[number, end]
+            under = v_low[number, end - 1] * cut[number] if final else v_high[number, end]
+            after = torch.cat([v_low[inside][1:], under[None]])
+            found[0][inside] = discounted(reward[inside] + gamma * after - v_low[inside], gamma * lam_turn)
+            togo = discounted(torch.cat([reward[inside], beyond[None]]), gamma)[:-1]
+            carried = togo[0] - v_high[number, begin] + gamma ** (end - begin) * lam_segment * carried
             found[1][number, begin] = carried
-            found[2][number, inside] = togo - v_term[number, inside]
-    a_low, a_high, a_term = (grid.write(x, signal.to(torch.float64)) for x in found)
-    at = grid.write(starts.to(torch.float64), signal.to(torch.float64)) > 0
+            found[2][inside] = togo - v_term[inside]
+    a_low, a_high, a_term, at = (grid.write(x, signal) for x in (*found, starts))
     return Hierarchy(a_low, a_high, a_term, a_low + low, (a_high + high.detach()) * at, a_term + term, at)
+
+
+def _subgoals(starts: Tensor, length: int) -> Iterator[tuple[int, int, bool]]:
+    """A rollout's subgoals, the last one first: its first turn, the turn after its last, and whether it is the last."""
+    edges = [*starts[:length].nonzero().flatten().tolist(), length]
+    for begin, end in reversed(list(itertools.pairwise(edges))):
+        yield begin, end, end == length
 
 
 def at_turns(rows: Rows, values: Tensor, turns: int, which: Literal["first", "last"] = "last") -> Tensor:
