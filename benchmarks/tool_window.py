@@ -23,40 +23,34 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from random import Random
 from statistics import mean
-from time import perf_counter
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 
 import memctx._tool_rank as rank
 from benchmarks import fit_tools
-from benchmarks._tool_data import DATA, FOLDS, Draw, Request, fold, load
+from benchmarks._tool_agents import Agent, Dialogue, tidy
+from benchmarks._tool_data import DATA, FOLDS, Draw, fold, load
 from memctx import Memory, Pipeline
 from memctx._bench import _tools_data
 from memctx.effects import Generate
 from memctx.graphs._saved import save
 from memctx.graphs.tool_graph import ToolGraph, Visit, summarise
 from memctx.offer import name_of
-from memctx.session import Session
 from memctx.strategies.tool_window import ToolWindow
 
 MODES = ("autonomous", "workflow", "workflow+model", "hybrid")
 LEARNED = ("nothing", "runs")
 AGENTS = ("idle", "plain", "able", "hoarder", "greedy")
 WINDOW = 3  # requests
-FOUND, MOST_FOUND = 8, 20  # tools one search asks for, and those of an agent that asks for too many
-TRIES = 3
-
-Json = dict[str, Any]
+OWN = {"search_tools", "remove_tools"}  # the session's
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,99 +89,23 @@ class Line:
     worst_ms: float
 
 
-@dataclass
-class Dialogue:
-    """A session and the history a host would keep."""
-
-    session: Session
-    tools: list[Json]
-    cap: int
-    messages: list[Json] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    tokens: list[int] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-    numbers: int = 0
-
-    def say(self, role: str, text: str) -> None:
-        self.messages.append({"role": role, "content": text})
-
-    def view(self) -> set[str]:
-        """The names that stand in the next request."""
-        start = perf_counter()
-        shown = self.session.view(self.messages, self.tools)
-        self.times.append((perf_counter() - start) * 1_000)
-        names = [name_of(tool) for tool in shown.tools or ()]
-        self.sizes.append(len(names))
-        self.tokens.append(self.session.front.tokens)
-        return set(names)
-
-    def call(self, name: str, arguments: Json, answer: str) -> None:
-        self.numbers += 1
-        function = {"name": name, "arguments": json.dumps(arguments)}
-        call = {"id": f"call_{self.numbers}", "type": "function", "function": function}
-        self.messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
-        self.messages.append({"role": "tool", "tool_call_id": call["id"], "content": answer})
-
-
-@dataclass(frozen=True, slots=True)
-class Agent:
-    """What it does once it sees a request and the names of its tools, before it calls what it needs."""
-
-    kind: str
-    draw: Random
-    described: dict[str, str]
-
-    def act(self, dialogue: Dialogue, request: Request, shown: set[str]) -> None:
-        if self.kind == "greedy":
-            for need in (*request.needs, request.text)[:4]:
-                search(dialogue, need, MOST_FOUND)
-        elif self.kind == "plain" and any(not names & shown for names in request.gold):
-            for need in request.needs:
-                search(dialogue, need, FOUND)
-        elif self.kind in ("able", "hoarder"):
-            for names, _ in product(request.gold, range(TRIES)):
-                shown = shown if names & shown else search(dialogue, self.half(names), FOUND)
-
-    def half(self, names: frozenset[str]) -> str:
-        """Half the words of a description, at random."""
-        words = re.findall(r"\w+", self.described[min(names)])
-        return " ".join(word for word in words if self.draw.random() < 0.5) or " ".join(words)
-
-
-def search(dialogue: Dialogue, query: str, k: int) -> set[str]:
-    asked = {"query": query, "k": k}
-    dialogue.call("search_tools", asked, dialogue.session.search_tools()("search_tools", asked))
-    return dialogue.view()
-
-
-def tidy(dialogue: Dialogue) -> None:
-    """Remove everything on offer: the task is done."""
-    own = dialogue.session.search_tools()
-    names = [name for name in dialogue.session.front.usable if name not in own.names]
-    if names:
-        dialogue.call("remove_tools", {"names": names}, own("remove_tools", {"names": names}))
-        dialogue.view()
-
-
 def window_of(mode: str, cap: int, k: int, graph: str) -> ToolWindow:
     prune = "model" if mode == "workflow+model" else "lru"
-    return ToolWindow.model_validate(
-        {"mode": mode.removesuffix("+model"), "cap": cap, "k": k, "prune": prune, "graph": graph}
-    )
+    settings = {"mode": mode.removesuffix("+model"), "cap": cap, "k": k, "prune": prune, "graph": graph}
+    return ToolWindow.model_validate(settings)
 
 
 def play(mode: str, kind: str, draw: Draw, memory: Memory, graph: str, options: argparse.Namespace) -> Played:
     """One agent through all requests."""
-    by_text = {each.text: each for each in draw.requests}
 
     def generate(effect: Generate) -> str:
         asked = json.loads(effect.messages[-1]["content"])
-        request = next((each for text, each in by_text.items() if text in asked["request"]), None)
-        return json.dumps({"drop": asked["tools"], "queries": request.needs[:4] if request else []})
+        queries = next((each.needs[:4] for each in draw.requests if each.text in asked["request"]), ())
+        return json.dumps({"drop": asked["tools"], "queries": queries})
 
     window = window_of(mode, options.cap, options.k, graph)
     session = Pipeline([window], budget=1_000_000).session("bench", memory=memory.at("bench"), generate=generate)
-    dialogue = Dialogue(session, [*draw.tools, *session.search_tools().schemas], options.cap)
+    dialogue = Dialogue(session, [*draw.tools, *session.search_tools().schemas])
     able = "idle" if mode.startswith("workflow") else kind
     agent = Agent(able, Random(options.seed), {name_of(tool): tool["function"]["description"] for tool in draw.tools})
     there: Counter[str] = Counter()
@@ -205,8 +123,8 @@ def play(mode: str, kind: str, draw: Draw, memory: Memory, graph: str, options: 
         if kind in ("plain", "able") and mode == "autonomous":
             tidy(dialogue)
         dialogue.say("assistant", "That is done.")
-        after = dialogue.view() - {"search_tools", "remove_tools"}
-        seen = (shown | after) - {"search_tools", "remove_tools"}
+        after = dialogue.view() - OWN
+        seen = (shown | after) - OWN
         added.append(len(seen - before))
         removed.append(len((before | seen) - after))
         before = after
@@ -294,9 +212,8 @@ def main() -> None:
     if options.json:
         print("\n".join(json.dumps(asdict(line)) for line in made))
         return
-    print(
-        "mode            agent    learned   gold (worst, best)     removal  over  most   mean  tokens  view ms  worst   by source"
-    )
+    figures = "gold (worst, best)     removal  over  most   mean  tokens  view ms  worst   by source"
+    print(f"mode            agent    learned   {figures}")
     for line in made:
         sources = " ".join(f"{source} {share:.3f}" for source, share in line.gold_by_source.items())
         print(
