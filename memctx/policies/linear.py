@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from memctx.policies._network import Network
+from memctx.policies.mlp import Mlp
 
 
-class Linear(Network):
-    """A folder that `memctx train keep --kind linear` wrote, or "default"."""
+class Linear(Mlp):
+    """As `Mlp`, of a folder that `memctx train keep --kind linear` wrote: a network without a hidden layer."""
 
     kind: ClassVar[str] = "linear"
