@@ -155,7 +155,7 @@ def main() -> None:
         try:
             if given.path.exists():
                 for line in bench(given.dataset, given.path, [name], (5, 10, 20), chosen):
-                    print(json.dumps(line.to_dict()), flush=True)
+                    print(json.dumps(asdict(line)), flush=True)
             print(json.dumps(asdict(measured(name, chosen, given.records))), flush=True)
         except MissingDependency as cause:
             sys.stderr.write(f"{name} left out: {cause}\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +220,7 @@ def test_lines_of_a_small_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     folder = write(tmp_path, "intercode_sql_x.jsonl.gz", runs)
     lines = list(bench(folder, folder, ["none", "step"]))
     asked = [story for story in split(folder, folder, SQL)[1] if story.outcome == 1.0]
-    assert [line.to_dict() for line in lines] == [
+    assert [asdict(line) for line in lines] == [
         {"dataset": "intercode_sql", "method": name, "hit3": 1.0, "n": 2 * len(asked)} for name in ("none", "step")
     ]
 

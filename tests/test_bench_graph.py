@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def test_every_method_gives_a_line(tmp_path: Path) -> None:
     assert by["bigram"].hit1 < 1.0
     assert by["frequency"].hit1 < by["bigram"].hit1
     assert all(line.hit1 <= line.mrr and line.hit1 <= line.hit2 <= 1 for line in lines)
-    assert set(Line("d", "m", 0.1, 0.2, 0.3, 4).to_dict()) == {"dataset", "method", "hit1", "hit2", "mrr", "n"}
+    assert set(asdict(Line("d", "m", 0.1, 0.2, 0.3, 4))) == {"dataset", "method", "hit1", "hit2", "mrr", "n"}
 
 
 def test_what_is_predicted_is_counted_by_hand(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import asdict
 from math import log2
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def test_lines_say_what_was_measured(folder: Path) -> None:
     ours = lines[-1]
     assert ours.recall == ours.ndcg == 1.0
     assert ours.ms_per_query > 0
-    assert set(ours.to_dict()) == {"dataset", "method", "k", "recall", "ndcg", "n", "ms_per_query"}
+    assert set(asdict(ours)) == {"dataset", "method", "k", "recall", "ndcg", "n", "ms_per_query"}
 
 
 def test_recall_and_ndcg_by_hand(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

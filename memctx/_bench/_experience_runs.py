@@ -13,7 +13,6 @@ from typing import Any
 from memctx import runs
 from memctx._bench._experience_actions import household, shell, sql
 from memctx._bench._reading import reading
-from memctx.errors import ConfigError
 
 SHARE = 3  # one task of so many is tested when a folder is split inside
 LONGEST = 750  # characters kept of what was done (its end) and of what was seen (its beginning)
@@ -156,11 +155,3 @@ def _text(content: Any) -> str:
     if isinstance(content, list):
         return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     return content or ""
-
-
-def chosen(names: Sequence[str], known: Sequence[str]) -> list[str]:
-    """`names`, or all known ones where none is given. Raises `ConfigError`."""
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise ConfigError(f"methods {unknown} are not known; use {', '.join(known)}", field="methods")
-    return list(names) or list(known)

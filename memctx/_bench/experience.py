@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from memctx._bench._asked import check_methods
 from memctx._bench._experience_methods import METHODS, ONLINE, Experiences
-from memctx._bench._experience_runs import KINDS, Kind, Story, chosen, split
+from memctx._bench._experience_runs import KINDS, Kind, Story, split
 from memctx.errors import ConfigError
 
 Watch = Callable[[str, int, int], None]
@@ -28,16 +28,14 @@ class Line:
     hit3: float
     n: int
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def bench(train: Path, test: Path, methods: Sequence[str] = (), watch: Watch | None = None) -> Iterator[Line]:
     """Every method on every data set that is in both folders, a line each. Raises `ConfigError`.
 
     No task of the test part is learned from; one folder given twice is split inside by a hash of the task, a third tested.
     """
-    names = chosen(methods, list(METHODS))
+    names = list(methods) or list(METHODS)
+    check_methods(names, METHODS)
     some = False
     for kind in KINDS:
         known, asked = sides(train, test, kind)

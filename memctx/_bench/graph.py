@@ -8,10 +8,10 @@ task is on one side. Ranks are exact: of tools with equal scores, the one first 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from memctx._bench._asked import check_methods
 from memctx._bench._graph_data import DATASETS, Recorded, held_out, read
 from memctx._bench._graph_methods import METHODS, Score
 from memctx.embed import embedder
@@ -33,9 +33,6 @@ class Line:
     mrr: float
     n: int
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def bench(train: Path, test: Path, methods: Sequence[str] = (), watch: Watch | None = None) -> Iterator[Line]:
     """A line for each set that both folders have and each method; no methods: all of them. Raises `ConfigError`.
@@ -43,9 +40,7 @@ def bench(train: Path, test: Path, methods: Sequence[str] = (), watch: Watch | N
     `train`, `test`: folders as `shared/data`.
     """
     names = list(methods) or list(METHODS)
-    unknown = [name for name in names if name not in METHODS]
-    if unknown:
-        raise ConfigError(f"methods {unknown} are not known; use {', '.join(METHODS)}", field="methods")
+    check_methods(names, METHODS)
     chosen = embedder()
     found = False
     for dataset in DATASETS:

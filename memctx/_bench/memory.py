@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from memctx._bench._asked import check_ks, check_methods
 from memctx._bench.conversations import Case, load
 from memctx._bench.methods import METHODS, Method
 from memctx.errors import ConfigError
@@ -29,19 +30,13 @@ class Line:
     n: int
     ms_per_query: float
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def bench(
     dataset: str, path: Path, methods: Sequence[str], ks: Sequence[int], embedder: Embedder, watch: Watch | None = None
 ) -> Iterator[Line]:
     """Every method over every conversation of the file: a line for each k. Raises `ConfigError`."""
-    unknown = [name for name in methods if name not in METHODS]
-    if unknown or not methods:
-        raise ConfigError(f"methods {unknown} are not known; use {', '.join(METHODS)}", field="methods")
-    if not ks or min(ks) < 1:
-        raise ConfigError(f"k = {list(ks)}: give whole numbers from 1", field="k")
+    check_methods(methods, METHODS)
+    check_ks(ks)
     cases = load(dataset, path)
     if not any(case.questions for case in cases):
         raise ConfigError(f"{path} has no question whose evidence resolves", field="path")

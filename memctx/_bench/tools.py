@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from math import log2
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any
 
+from memctx._bench._asked import check_ks, check_methods
 from memctx._bench._tools_data import SETS, Query, load
 from memctx._bench._tools_methods import LEARNS, METHODS, Method
 from memctx._tool_rank_read import read
 from memctx.embed import embedder
-from memctx.errors import ConfigError
 
 Watch = Callable[[str, int, int], None]
 
@@ -40,9 +39,6 @@ class Line:
     n: int
     ms_per_query: float
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def bench(
     path: Path,
@@ -52,11 +48,8 @@ def bench(
     watch: Watch | None = None,
 ) -> Iterator[Line]:
     """Every method over every set: a line for each k. `path`: a folder as `shared/data/tools`. Raises `ConfigError`."""
-    unknown = [name for name in methods if name not in METHODS]
-    if unknown or not methods:
-        raise ConfigError(f"methods {unknown} are not known; use {', '.join(METHODS)}", field="methods")
-    if not ks or min(ks) < 1:
-        raise ConfigError(f"k = {list(ks)}: give whole numbers from 1", field="k")
+    check_methods(methods, METHODS)
+    check_ks(ks)
     named = cache(embedder)
     for name in datasets:
         data = load(path, name)

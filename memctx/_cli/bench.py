@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -101,11 +102,10 @@ def _print(lines: Iterable[Any], json: bool) -> None:
     """Each line as soon as it is known."""
     from memctx._cli import show
 
-    for line in lines:
+    for fields in map(asdict, lines):
         if json:
-            show.as_json(line.to_dict())
+            show.as_json(fields)
         else:
-            fields = line.to_dict()
             head = f"{fields.pop('dataset'):16} {fields.pop('method'):24}"
             typer.echo("  ".join([head, *(f"{name} {value}" for name, value in fields.items())]))
 
