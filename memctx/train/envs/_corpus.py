@@ -25,7 +25,17 @@ TWO_HOPS = {
     ("born", "river"): "On which river lies the town where {} was born?",
     ("works", "founded"): "In which year was the firm founded that {} works for?",
 }
+CHAT = (
+    "It rained all morning and nobody went out.",
+    "The bus was late again, as it is on most days.",
+    "There was soup for lunch and bread with it.",
+    "A new bench stands under the old tree by the gate.",
+    "Some say that the winters used to be colder.",
+    "The market opens early and closes at noon.",
+)
 SCOPE = scope("corpus")
+PEOPLE = "".join(map(chr, range(ord("ⓐ"), ord("ⓩ") + 1)))
+VALUES, SCRIBBLES = "①②③④⑤⑥⑦⑧", "○●□■△▲"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +78,44 @@ class Corpus:
         return Question(TWO_HOPS[first, second].format(name), self.facts[between][second], (name, between))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Symbols:
+    """A corpus of symbols: each person has one value, and a passage of scribbles that says it."""
+
+    seed: int
+    facts: dict[str, str]
+    passages: dict[str, str]
+
+    def search(self, query: str, top: int) -> list[str]:
+        """The passage about whoever is named last, somewhere between others."""
+        if not (named := [each for each in query if each in self.facts]):
+            return []
+        chance = Random(f"search {self.seed} {named[-1]}")
+        found = [named[-1], *chance.sample(sorted(set(self.facts) - {named[-1]}), top - 1)]
+        chance.shuffle(found)
+        return [self.passages[each] for each in found]
+
+    def questions(self, chance: Random, count: int, hops: int) -> tuple[Question, ...]:
+        """About as many people, of one hop."""
+        return tuple(Question(each, self.facts[each], (each,)) for each in chance.sample(PEOPLE, count))
+
+
 @lru_cache(maxsize=64)
-def corpus(seed: int, people: int) -> Corpus:
-    """The world of a seed."""
+def symbols(seed: int, words: int) -> Symbols:
+    """The symbols of a seed; a passage has `words` of them, at least two."""
+    chance = Random(f"symbols {seed}")
+    facts = {each: chance.choice(VALUES) for each in PEOPLE}
+    passages = {}
+    for each, value in facts.items():
+        before = chance.randint(0, max(words - 2, 0))
+        scribbles = "".join(chance.choices(SCRIBBLES, k=max(words - 2, 0)))
+        passages[each] = f"{scribbles[:before]}{each}{value}{scribbles[before:]}"
+    return Symbols(seed, facts, passages)
+
+
+@lru_cache(maxsize=64)
+def corpus(seed: int, people: int, words: int = 0) -> Corpus:
+    """The world of a seed. A passage that says what it has to say in fewer than `words` words goes on with small talk."""
     chance = Random(f"corpus {seed}")
     given, family = made_up(chance, people // 2), made_up(chance, people // 2)
     towns, rivers, firms, dogs = (made_up(chance, people // 2) for _ in range(4))
@@ -80,7 +125,7 @@ def corpus(seed: int, people: int) -> Corpus:
     names = tuple(f"{a} {b}" for a, b in chance.sample(list(product(given, family)), people))
     for name in names:
         facts[name] = {"born": chance.choice(towns), "works": chance.choice(firms), "dog": chance.choice(dogs)}
-    passages = tuple(_passage(name, fact) for name, fact in facts.items())
+    passages = tuple(_filled(chance, _passage(name, fact), words) for name, fact in facts.items())
     index = WordIndex()
     index.add(SCOPE, range(1, len(passages) + 1), passages)
     return Corpus(facts, names, passages, index)
@@ -107,3 +152,9 @@ def _passage(name: str, facts: dict[str, str]) -> str:
     if "founded" in facts:
         return f"{name} is a firm. It was founded in {facts['founded']}."
     return f"{name} was born in {facts['born']}, works for {facts['works']} and has a dog called {facts['dog']}."
+
+
+def _filled(chance: Random, text: str, words: int) -> str:
+    while len(text.split()) < words:
+        text += f" {chance.choice(CHAT)}"
+    return text
