@@ -59,18 +59,8 @@ class Track:
 
 def track(rows: Rows, rollouts: int) -> Track:
     """The trained tokens of each rollout, chained across its segments."""
-    row, place = rows.mask.nonzero(as_tuple=True)
-    order = torch.argsort(rows.turn[row, place] * rows.ids.shape[1] + place, stable=True)
-    row, place = row[order], place[order]
-    owner = rows.rollout[row]
-    count = torch.bincount(owner, minlength=rollouts)
-    at = torch.arange(len(owner), device=owner.device) - (torch.cumsum(count, 0) - count)[owner]
-    shape = (rollouts, int(count.max()) if len(owner) else 0)
-    index = torch.zeros(shape, dtype=torch.long, device=owner.device)
-    mask = torch.zeros(shape, dtype=torch.bool, device=owner.device)
-    index[owner, at] = row * rows.ids.shape[1] + place
-    mask[owner, at] = True
-    return Track(index, mask)
+    row, _, index = _sampled(rows)
+    return _grid(rows.rollout[row], index, rollouts)
 
 
 def token_gae(
@@ -90,7 +80,7 @@ def turn_gae(
     table: Table, values: Tensor, signal: Tensor, gamma: float = 1.0, lam: float = 1.0, final: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """(T,) advantages and returns; `values` (T,) read once a turn."""
-    grid = _grid(table)
+    grid = _turns(table)
     advantage, returns = gae(grid.read(signal), grid.read(values), grid.mask, gamma, lam, final)
     return grid.write(advantage, values), grid.write(returns, values)
 
@@ -113,7 +103,8 @@ def bilevel_gae(  # noqa: PLR0913 - two levels and their discounts
     """
     high, returns = turn_gae(batch.table, turn_values, signal, gamma_high, lam_high, final)
     rows = batch.rows
-    along = _within_turns(rows, len(batch.table))
+    _, turn, index = _sampled(rows)
+    along = _grid(turn, index, len(batch.table))
     reward = along.read(_on_last_token(rows, returns).to(values.dtype))
     low, _ = gae(reward, along.read(values), along.mask, gamma, lam)
     return high, along.write(low, values)
@@ -152,7 +143,7 @@ def hierarchical(  # noqa: PLR0913 - three heads and their discounts
     value, which is not trained through. After the end comes 0, or, for rollouts (R,) to `bootstrap`, since they were cut off,
     the last turn's own low value and, for the levels above, the last subgoal's own high value.
     """
-    grid = _grid(table)
+    grid = _turns(table)
     starts = grid.read(boundary.to(torch.bool))
     starts[:, 0] = grid.mask[:, 0]
     reward, v_low, v_high, v_term = (grid.read(x.to(torch.float64)) for x in (signal, low, high.detach(), term))
@@ -209,30 +200,29 @@ def whiten(x: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, (x - picked.mean()) / (picked.std() + 1e-8), torch.zeros_like(x))
 
 
-def _grid(table: Table) -> Track:
-    """Turns of each rollout as a grid; `index` into (T,)."""
-    count = torch.bincount(table.rollout, minlength=table.rollouts)
-    at = torch.arange(len(table)) - (torch.cumsum(count, 0) - count)[table.rollout]
-    shape = (table.rollouts, int(count.max()))
-    index, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool)
-    index[table.rollout, at] = torch.arange(len(table))
-    mask[table.rollout, at] = True
-    return Track(index, mask)
-
-
-def _within_turns(rows: Rows, turns: int) -> Track:
-    """As `track`, one row a turn."""
+def _sampled(rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the trained tokens (N,), in the order they were sampled: row, turn, and index into a flattened (B * L) tensor."""
     row, place = rows.mask.nonzero(as_tuple=True)
-    owner = rows.turn[row, place]
-    order = torch.argsort(owner * rows.ids.shape[1] + place, stable=True)
-    row, place, owner = row[order], place[order], owner[order]
-    count = torch.bincount(owner, minlength=turns)
-    at = torch.arange(len(owner)) - (torch.cumsum(count, 0) - count)[owner]
-    shape = (turns, int(count.max()))
-    index, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool)
-    index[owner, at] = row * rows.ids.shape[1] + place
+    turn, width = rows.turn[row, place], rows.ids.shape[1]
+    order = torch.argsort(turn * width + place, stable=True)
+    return row[order], turn[order], (row * width + place)[order]
+
+
+def _grid(owner: Tensor, index: Tensor, owners: int) -> Track:
+    """`index` (N,) with one row an owner. `owner` (N,) rises."""
+    count = torch.bincount(owner, minlength=owners)
+    at = torch.arange(len(owner), device=owner.device) - (torch.cumsum(count, 0) - count)[owner]
+    shape = (owners, int(count.max()) if len(owner) else 0)
+    grid = torch.zeros(shape, dtype=torch.long, device=owner.device)
+    mask = torch.zeros(shape, dtype=torch.bool, device=owner.device)
+    grid[owner, at] = index
     mask[owner, at] = True
-    return Track(index, mask)
+    return Track(grid, mask)
+
+
+def _turns(table: Table) -> Track:
+    """The turns of each rollout; `index` into (T,)."""
+    return _grid(table.rollout, torch.arange(len(table)), table.rollouts)
 
 
 def _on_last_token(rows: Rows, signal: Tensor) -> Tensor:
