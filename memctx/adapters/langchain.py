@@ -26,6 +26,7 @@ from memctx.adapters.langgraph import Sessions, Slot, generate_with, place_of, u
 
 if TYPE_CHECKING:
     from memctx.pipeline import Pipeline
+    from memctx.scoped import Scoped
     from memctx.view import View
 
 __all__ = ["ContextMiddleware", "ContextState", "generate_with"]
@@ -40,8 +41,9 @@ class ContextState(AgentState[Any]):
 class ContextMiddleware(AgentMiddleware[Any, Any, Any]):
     """Shows the model the pipeline's view of the history. Put it last in the list, nearest to the model.
 
-    `generate` is a chat model or a callable, for strategies that summarise; `embed`, `recall`, `remember` and `timeout`
-    (seconds) are as in `Pipeline.session`. `reopen=True` gives the model a tool that brings back text that was cut.
+    `generate` is a chat model or a callable, for strategies that summarise; `memory`, a scope of `Memory`, for those that
+    remember, recall or learn; `embed`, `recall`, `remember` and `timeout` (seconds) are as in `Pipeline.session`. The plan stays
+    in the agent's state, with a memory too. `reopen=True` gives the model a tool that brings back text that was cut.
     `capacity` bounds the threads whose parsed history is cached. Errors are those of `Session.view`. A model of Anthropic's
     gets cache marks where the pipeline's price is one of Anthropic's and no other middleware sets them.
 
@@ -56,6 +58,7 @@ class ContextMiddleware(AgentMiddleware[Any, Any, Any]):
         pipeline: Pipeline,
         *,
         generate: Any = None,
+        memory: Scoped | None = None,
         embed: Any = None,
         recall: Any = None,
         remember: Any = None,
@@ -68,6 +71,7 @@ class ContextMiddleware(AgentMiddleware[Any, Any, Any]):
             pipeline,
             capacity=capacity,
             generate=generate,
+            memory=memory,
             embed=embed,
             recall=recall,
             remember=remember,

@@ -73,9 +73,9 @@ class Slot:
         """Keyword arguments for `Session.view`.
 
         A state without a plan is new, or has no place for one: only a history that continues what the session saw may
-        go on with the session's own plan.
+        go on with the session's own plan. One is always given, so that a session with a memory keeps none there.
         """
-        data, plan = state.get(KEY), None
+        data, plan = state.get(KEY), self.session.plan
         if data is not None:
             plan = self.plan if data == self.data else Plan.from_dict(data)
         elif not self._continues(messages):

