@@ -252,6 +252,17 @@ def test_memory_is_bounded_and_says_so() -> None:
     assert state.after(called("memory_delete", memory_type="semantic_memory", memory_id="0000")).notes.words == 5
 
 
+def test_raw_chunks_that_fit_into_the_room() -> None:
+    env = Stream(chunks=8, each=1, facts=2, events=1, room=22)
+    raw = env.raw(0)
+    newest, oldest = env.fitting(0, reversed(range(8))), env.fitting(0, range(8))
+    assert newest == raw[-len(newest) :]
+    assert oldest == raw[: len(oldest)]
+    for kept, more in ((newest, raw[-len(newest) - 1]), (oldest, raw[len(oldest)])):
+        words = len(re.findall(r"\w+", " ".join(kept)))
+        assert words <= 22 < words + len(re.findall(r"\w+", more))
+
+
 def test_words_without_spaces_between_them_take_the_same_room() -> None:
     """The reader would find them, so they count."""
     state: Any = Stream(room=11).start(0).after("ready").after(insert("The-mood,of/Ana:is;calm."))

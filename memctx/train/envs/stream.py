@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
@@ -78,6 +78,16 @@ class Stream(Component):
     def raw(self, seed: int) -> list[str]:
         """The chunks as text, for baselines that keep them as they are."""
         return [" ".join(each.text for each in chunk) for chunk in self.told(seed).chunks]
+
+    def fitting(self, seed: int, order: Iterable[int]) -> list[str]:
+        """The chunks, oldest first, that the room holds where they are taken in this order: baselines of the memory's size."""
+        raw, left, taken = self.raw(seed), self.room, list[int]()
+        for number in order:
+            left -= size(raw[number])
+            if left < 0:
+                break
+            taken.append(number)
+        return [raw[number] for number in sorted(taken)]
 
     def read(self, seed: int, texts: Sequence[str]) -> float:
         """The share of questions that the reader answers rightly from texts, oldest first."""
