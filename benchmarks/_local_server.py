@@ -223,8 +223,8 @@ def rendered(body: Json) -> list[Json]:
         out.append({"role": role, "content": "\n".join(filter(None, lines))})
     if body.get("tools"):
         tools = "\n".join([TOOLS, *(json.dumps(tool["function"]) for tool in body["tools"])])
-        first = out.pop(0)["content"] + "\n\n" if out[0]["role"] == "system" else ""
-        out.insert(0, {"role": "system", "content": first + tools})
+        own = "\n\n" + out.pop(0)["content"] if out[0]["role"] == "system" else ""
+        out.insert(0, {"role": "system", "content": tools + own})
     return out
 
 

