@@ -128,6 +128,9 @@ def test_what_cannot_be_served_is_said(tmp_path: Path) -> None:
     with pytest.raises(EffectError, match="context is 128"):
         Trained(tmp_path)(asks("x" * 130))
     card = json.loads((tmp_path / serve.CARD).read_text())
+    (tmp_path / "model.safetensors").rename(tmp_path / "aside")
+    with pytest.raises(ConfigError, match="no weights"):
+        Trained(tmp_path)
     for wrong in ({"schema": 9}, {"codec": {"use": "runes"}}):
         (tmp_path / serve.CARD).write_text(json.dumps({**card, **wrong}))
         with pytest.raises(ConfigError, match=r"schema|runes"):

@@ -63,7 +63,11 @@ def load(folder: str | Path, *, device: str = "cpu") -> Saved:
     codec = codecs.load(card["codec"], folder)
     adapters = (folder / "adapter_config.json").exists()
     maker = ("peft", "AutoPeftModelForCausalLM") if adapters else ("transformers", "AutoModelForCausalLM")
-    model = getattr(require(maker[0], extra="train"), maker[1]).from_pretrained(folder, local_files_only=True)
+    try:
+        model = getattr(require(maker[0], extra="train"), maker[1]).from_pretrained(folder, local_files_only=True)
+    except OSError as cause:
+        where = f"{folder}, or the model that its adapters were made for" if adapters else folder
+        raise ConfigError(f"no weights can be read from {where}: {cause}", field="folder") from cause
     return Saved(Causal(model, codec.pad, temperature=card["temperature"], device=device), codec, card["limits"])
 
 
