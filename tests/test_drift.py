@@ -194,6 +194,12 @@ def test_without_them_it_is_the_distance_of_embeddings() -> None:
     assert thread.plan.notes["drift"]["by"] == "embed"
 
 
+def test_vectors_of_numpy_leave_a_plan_that_can_be_saved() -> None:
+    thread = session(handlers={"embed": lambda effect: np.array(embed(effect), dtype=np.float32)})
+    play(thread, 0.1, 0.2)
+    assert Plan.from_dict(json.loads(json.dumps(thread.plan.to_dict()))) == thread.plan
+
+
 def test_the_two_measures_are_never_mixed() -> None:
     model, down = Model(), [False]
 

@@ -197,6 +197,6 @@ def _line(ctx: Context, message: Message) -> str:
 
 
 def _distance(goal: Sequence[float], answer: Sequence[float]) -> float:
-    """One minus the cosine; 1 where one of them is nothing."""
+    """One minus the cosine; 1 where one of them is nothing. A plain number, whatever the vectors are made of."""
     sizes = sqrt(sum(a * a for a in goal)) * sqrt(sum(b * b for b in answer))
-    return 1 - sum(a * b for a, b in zip(goal, answer, strict=True)) / sizes if sizes else 1.0
+    return float(1 - sum(a * b for a, b in zip(goal, answer, strict=True)) / sizes) if sizes else 1.0
