@@ -193,7 +193,8 @@ def _weights(rows: Rows, table: Table, agg: Aggregation, length: float, keep: Te
     if agg == "token":
         return kept / kept.sum().clamp_min(1)
     if agg == "sum":
-        return kept / (length * max(1, len(torch.unique(rows.rollout))))
+        trained = torch.unique(rows.rollout[rows.mask.any(1)])
+        return kept / (length * max(1, len(trained)))
     if agg == "response":
         size = kept.new_zeros(table.rollouts).index_add(0, rows.rollout, kept.sum(1))
         return kept / size.clamp_min(1)[rows.rollout][:, None] / (size > 0).sum().clamp_min(1)
