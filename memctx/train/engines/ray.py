@@ -55,10 +55,8 @@ class OnRay:
             for player, share in zip(self._players, shares, strict=True)
             if share
         ]
-        found: dict[str, list[Rollout]] = {}
-        for rollout in (each for share in ray.get(waiting) for each in share):
-            found.setdefault(rollout.group, []).append(rollout)
-        return [rollout for task in tasks for rollout in found.get(str(task), [])]
+        place = {str(task): number for number, task in enumerate(tasks)}
+        return sorted((each for share in ray.get(waiting) for each in share), key=lambda each: place[each.group])
 
     def close(self) -> None:
         """Let the workers go. Another `collect` takes new ones."""
