@@ -27,6 +27,7 @@ from memctx.train.codec import ChatML
 from memctx.train.engines import check, collate, loss, rows_of
 from memctx.train.envs.carry import Carry
 from memctx.train.learner import Learner
+from memctx.train.losses import logprobs
 from memctx.train.models import Causal, tiny
 from memctx.train.regularisers import KL, Entropy
 from memctx.train.sampling import Group, ReplayInject
@@ -101,6 +102,23 @@ def test_parts_of_a_batch_add_up_to_the_trainers_loss_and_gradient(name: str) ->
         assert torch.allclose(mine, slope(other), atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["grpo", "dr_grpo", "memagent"])
+def test_rollouts_without_a_turn_of_the_modules_that_learn_count_for_nobody(name: str) -> None:
+    codec = ChatML(tokenizer())
+    algorithm = replace(presets.preset(name), train_modules=frozenset({"summarize"}), kl=None)
+    ours, theirs = Learner(policy(codec), algorithm), Learner(policy(codec), algorithm)
+    rollouts = Group(2).collect(stage(codec), ours.policy, range(2), 7)
+    for number, run in enumerate(rollouts):
+        run.outcome["task"] = float(number % 2)
+        for turn in run.turns[:1] if number else ():
+            turn.module = "summarize"
+    wanted = ours.update(ours.ready(rollouts), None)["loss"]
+    batch = collate(rows_of(theirs, rollouts), codec.pad)
+    value = loss(algorithm, theirs.policy.logits(batch["ids"], batch["attend"]), batch)
+    assert float(value.detach()) == pytest.approx(wanted, abs=1e-6)
+    assert abs(wanted) > 1e-4
+
+
 @pytest.fixture(scope="module")
 def rows() -> list[Any]:
     codec = ChatML(tokenizer())
@@ -125,6 +143,12 @@ def test_a_rollout_whose_segments_are_missing_or_twice_is_refused(rows: list[Any
     for wrong in (rows[1:], [*rows, rows[0]]):
         with pytest.raises(TrainingError, match="segments"):
             check(wrong)
+
+
+def test_rows_with_and_without_a_reference_are_refused(rows: list[Any]) -> None:
+    bare = [replace(row, reference=None) if row.rollout == rows[0].rollout else row for row in rows]
+    with pytest.raises(TrainingError, match="reference"):
+        check(bare)
 
 
 def test_a_rollout_has_one_source_of_advantages(rows: list[Any]) -> None:
@@ -152,7 +176,9 @@ def saved(folder: Path) -> tuple[Any, ChatML]:
     return words, ChatML(words)
 
 
-def of_trl(folder: Path, monkeypatch: pytest.MonkeyPatch, words: Any, algorithm: Any, **settings: Any) -> Any:
+def of_trl(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, words: Any, algorithm: Any, peft: Any = None, **settings: Any
+) -> Any:
     """A trainer of TRL's on the model of `saved`, one of those that this test makes."""
     pytest.importorskip("trl", reason="the engine of TRL needs trl")
     theirs: Any = import_module("trl.experimental.async_grpo.async_grpo_trainer")
@@ -163,7 +189,7 @@ def of_trl(folder: Path, monkeypatch: pytest.MonkeyPatch, words: Any, algorithm:
     given: dict[str, Any] = {"learning_rate": 1e-2, "lr_scheduler_type": "constant", "seed": 5, "max_grad_norm": 1.0}
     given |= {"report_to": [], "logging_steps": 1, "use_cpu": True, "bf16": False, "dtype": "float32"}
     args = theirs.AsyncGRPOConfig(str(folder / "trl"), **{"save_strategy": "no", **given, **settings})
-    return MemctxTrainer(str(folder / "model"), stage(ChatML(words)), algorithm, args, words, tasks=8)
+    return MemctxTrainer(str(folder / "model"), stage(ChatML(words)), algorithm, args, words, tasks=8, peft_config=peft)
 
 
 def test_the_reference_stays_though_another_wrapped_the_policy() -> None:
@@ -196,6 +222,21 @@ def test_trl_goes_on_from_a_checkpoint_with_the_reference_it_began_with(
     again.train(resume_from_checkpoint=str(tmp_path / "trl" / "checkpoint-1"))
     losses = [[each["loss"] for each in run.state.log_history if "loss" in each] for run in (whole, again)]
     assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # TRL's and accelerate's own
+def test_trl_trains_on_the_probabilities_that_were_acted_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from peft import LoraConfig
+
+    words, codec = saved(tmp_path / "model")
+    adapters = LoraConfig(r=2, lora_dropout=0.5, target_modules=["q_proj"], init_lora_weights=False)
+    trainer = of_trl(tmp_path, monkeypatch, words, presets.preset("supo"), adapters, max_steps=1)
+    batch = collate(trainer.rows(0), codec.pad)
+    trainer.model.train()  # as it is while it learns
+    logits = trainer.model(input_ids=batch["ids"], attention_mask=batch["attend"]).logits
+    trained = batch["turn"] >= 0
+    assert torch.allclose(logprobs(logits, batch["ids"])[trained], batch["old"][trained], atol=1e-5)
 
 
 @pytest.mark.slow

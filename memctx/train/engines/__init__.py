@@ -94,12 +94,14 @@ def check(rows: Sequence[Row]) -> None:
     """Raises `TrainingError` for rows that an engine would silently learn the wrong thing from."""
     if not rows:
         raise TrainingError("there are no rows to train on", field="rows")
+    if len({row.reference is None for row in rows}) > 1:
+        raise TrainingError("some rows have a reference and some none: make all by one algorithm", field="reference")
     parts: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         _same_lengths(row)
         parts[row.rollout].append(row)
     for name, mine in parts.items():
-        if len({(row.group, row.source, row.segments, row.reference is None) for row in mine}) > 1:
+        if len({(row.group, row.source, row.segments) for row in mine}) > 1:
             text = "its rows come from different groups or batches: one rollout has one source of advantages"
             raise TrainingError(f"rollout {name!r}: {text}", field="source")
         numbers = sorted(row.segment for row in mine)

@@ -28,6 +28,7 @@ from memctx.train.models import Causal
 from memctx.train.trainer import scores
 
 async_grpo: Any = require("trl.experimental.async_grpo", extra="trl")
+disable_dropout_in_model: Any = require("trl.trainer.utils", extra="trl").disable_dropout_in_model
 
 
 class MemctxTrainer(async_grpo.AsyncGRPOTrainer):  # type: ignore[misc]  # TRL's types are not for others
@@ -67,6 +68,7 @@ class MemctxTrainer(async_grpo.AsyncGRPOTrainer):  # type: ignore[misc]  # TRL's
         )
         if self.accelerator.num_processes > 1:
             raise ConfigError(f"{self.accelerator.num_processes} processes: this trainer is one", field="num_processes")
+        disable_dropout_in_model(self.model)  # it is trained on the probabilities that it acted with
         self.model.set_attn_implementation(attention)  # TRL's own packs rows as trees, for its own loss
         self.loss_is_scaled_for_ga = True  # parts are summed, not averaged
         pad, device = tokenizer.pad_token_id, str(self.accelerator.device)
