@@ -12,7 +12,8 @@ arms with a memory were taught comes from the train split.
 "gold": a scripted agent takes the recorded actions, and copies only what the request shows: where an identifier that it needs has
 left the view, it runs the tool that brought it again, at most three times for one action. Each request is still read by SmolLM2,
 which gives its tokens and the time to the first token, and all that strategies themselves ask is answered by it. So `success`
-says whether a strategy breaks an agent that could do the task.
+says whether a strategy breaks an agent that could do the task. What the agent itself must write under `internal_state`, `omit`,
+`fold` and `branch` is scripted too: it notes each identifier in sight that a later action needs, as a perfect writer would.
 
 One JSON line an arm: `success`: mean reward of the environment; `turns`: requests of the agent; `tokens`: of its requests, all
 together, `peak` the most of one, `cached` the share that the server had; `p50`, `p90`: seconds to answer one; `asked`, `wait`:
@@ -55,7 +56,8 @@ from benchmarks._local_server import (
     rendered,
     smollm2,
     spoken,
-)  # fmt: skip
+)
+from memctx import component
 from memctx.adapters.langchain import ContextMiddleware
 from memctx.experience import Library
 from memctx.memory import Memory
@@ -65,26 +67,7 @@ from memctx.scoped import Scoped
 from memctx.search_tools import SEARCH
 from memctx.strategies import Strategy
 from memctx.strategies.branch import Branch
-from memctx.strategies.chunked import ChunkedOverwrite
-from memctx.strategies.clear import ClearResults
-from memctx.strategies.discard import DiscardAll
-from memctx.strategies.drift import DriftMonitor
-from memctx.strategies.episodes import Episodes
-from memctx.strategies.experience import ExperienceNotes
-from memctx.strategies.fade import Fade
-from memctx.strategies.fold import Fold
-from memctx.strategies.internal_state import InternalState
-from memctx.strategies.next_tool import NextTool, learn_run
-from memctx.strategies.offload import Offload
-from memctx.strategies.omit import Omit
-from memctx.strategies.recall import RecallMemory
-from memctx.strategies.remember import RememberSteps
-from memctx.strategies.skim import Skim
-from memctx.strategies.summarize import Summarize
-from memctx.strategies.tool_window import ToolWindow
-from memctx.strategies.truncate import Truncate
-from memctx.strategies.turn_budget import TurnBudget
-from memctx.strategies.window import SlidingWindow
+from memctx.strategies.next_tool import learn_run
 from memctx.train.envs.taubench import Service, TauBench
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "taubench"
@@ -100,42 +83,50 @@ STATE = "In each answer write all that you need to know from here on between <st
 
 @dataclass(frozen=True)
 class Arm:
-    """`strategies` None: no memctx. `says`: what the scripted agent writes, as one must under this strategy; `rules` tell so."""
+    """`stack` None: no memctx; else strategies as plain data. `rules`: what the model must know beside their `instructions`.
 
-    strategies: Sequence[Strategy] | None
+    `says`: what the scripted agent writes because of them. `memory`: they ask one.
+    """
+
+    stack: Sequence[Json] | None
     edit_when: EditWhen = "pays"
     memory: bool = False
     says: str = ""
     rules: str = ""
 
+    def strategies(self) -> list[Strategy]:
+        return [component.load("strategies", each) for each in self.stack or ()]
+
 
 def arms() -> dict[str, Arm]:
     """Every strategy there is, each by itself where that makes sense; what then is over the budget the pipeline drops."""
-    omit, fold = Omit(), Fold()
-    kept: list[Strategy] = [RememberSteps(), Truncate()]
+    truncate: Json = {"use": "truncate"}
+    summarize = {"use": "summarize", "keep": 2, "max_tokens": 300, "min_tokens": 300, "max_source_tokens": 2_000}
+    chunked = {"use": "chunked", "over": 500, "chunk": 500, "memory": 128, "problem": 300}
+    kept = [{"use": "remember"}, truncate]
     return {
         "none": Arm(None),
-        "safe": Arm(Pipeline.safe().strategies),
-        "lean": Arm([Skim()], "always"),
-        "skim+fade": Arm([Skim(), Fade(keep=1)]),
-        "clear": Arm([ClearResults(keep=2)]),
-        "window": Arm([SlidingWindow(W=3, S=2)], "always"),
-        "discard": Arm([DiscardAll()], "always"),
-        "truncate": Arm([Truncate()], "budget"),
-        "offload": Arm([Offload(over=400, preview=600)], "always"),
-        "summarize": Arm([Summarize(keep=2, max_tokens=300, min_tokens=300, max_source_tokens=2_000)], "budget"),
-        "chunked": Arm([ChunkedOverwrite(over=600, chunk=600, memory=160, problem=300)], "always"),
-        "internal_state": Arm([InternalState()], "always", says="<state>{known}</state>", rules=STATE),
-        "omit": Arm([omit], "always", says="{known} <omit>1-{before}</omit>", rules=omit.instructions),
-        "fold": Arm([fold], "always", says="<fold>1-{latest}: {known}</fold>", rules=fold.instructions),
-        "branch": Arm([Branch()], "always"),
-        "drift": Arm([DriftMonitor(level=0.9, noise=0.05), Truncate()], memory=True),
-        "turn_budget": Arm([TurnBudget(limit=16, extend=()), Truncate()]),
-        "tool_window": Arm([ToolWindow(cap=8, k=5), Truncate()]),
-        "next_tool": Arm([NextTool(graph=GRAPH, confidence=0.3), Truncate()], memory=True),
-        "experience": Arm([ExperienceNotes(), Truncate()], memory=True),
-        "remember+recall": Arm([RecallMemory(tokens=300), *kept], memory=True),
-        "remember+episodes": Arm([Episodes(), *kept], memory=True),
+        "safe": Arm(Pipeline.safe().dump()["strategies"]),
+        "lean": Arm([{"use": "skim"}], "always"),
+        "skim+fade": Arm([{"use": "skim"}, {"use": "fade", "keep": 1}]),
+        "clear": Arm([{"use": "clear", "keep": 2}]),
+        "window": Arm([{"use": "window", "W": 3, "S": 2}], "always"),
+        "discard": Arm([{"use": "discard"}], "always"),
+        "truncate": Arm([truncate]),
+        "offload": Arm([{"use": "offload", "over": 300, "preview": 400}], "always"),
+        "summarize": Arm([summarize], "budget"),
+        "chunked": Arm([chunked], "always"),
+        "internal_state": Arm([{"use": "internal_state"}], "always", says="<state>{known}</state>", rules=STATE),
+        "omit": Arm([{"use": "omit"}], "always", says="{known} <omit>1-{before}</omit>"),
+        "fold": Arm([{"use": "fold"}], "always", says="<fold>1-{latest}: {known}</fold>"),
+        "branch": Arm([{"use": "branch"}], "always"),
+        "drift": Arm([{"use": "drift", "level": 0.9, "noise": 0.05}, truncate], memory=True),
+        "turn_budget": Arm([{"use": "turn_budget", "limit": 16, "extend": []}, truncate]),
+        "tool_window": Arm([{"use": "tool_window", "cap": 8, "k": 5}, truncate]),
+        "next_tool": Arm([{"use": "next_tool", "graph": GRAPH, "confidence": 0.3}, truncate], memory=True),
+        "experience": Arm([{"use": "experience"}, truncate], memory=True),
+        "remember+recall": Arm([{"use": "recall", "tokens": 300}, *kept], memory=True),
+        "remember+episodes": Arm([{"use": "episodes"}, *kept], memory=True),
     }
 
 
@@ -265,7 +256,8 @@ def play(arm: Arm, env: TauBench, seed: int, endpoint: Endpoint, memory: Scoped 
     model = ChatOpenAI(model="smollm2", base_url=endpoint.url, api_key=SecretStr("none"), max_retries=0, temperature=0)
     limit = ModelCallLimitMiddleware(thread_limit=env.turns, exit_behavior="end")
     context = managed(arm, model, endpoint.engine, memory)
-    prompt = "\n\n".join(filter(None, (env.case().policy, RULES, arm.rules)))
+    told = (getattr(each, "instructions", "") for each in arm.strategies())
+    prompt = "\n\n".join(filter(None, (env.case().policy, RULES, arm.rules, *told)))
     agent: Any = create_agent(
         model,
         [*desk.tools(), *branch_tools(arm, context)],
@@ -283,20 +275,27 @@ def play(arm: Arm, env: TauBench, seed: int, endpoint: Endpoint, memory: Scoped 
     except Exception as cause:
         error = f"{type(cause).__name__}: {cause}"
         traceback.print_exc()
-    edits = context.report(THREAD)["edits"] if context else 0
+    edits = closed(context)["edits"] if context else 0
     return Run(next(iter(desk.state.rewards), 0.0), edits, endpoint.served[first:], error)
 
 
 def managed(arm: Arm, model: ChatOpenAI, engine: Engine, memory: Scoped | None) -> ContextMiddleware | None:
-    if arm.strategies is None:
+    if arm.stack is None:
         return None
-    pipeline = Pipeline(arm.strategies, budget=BUDGET, edit_when=arm.edit_when, counter=engine.count)
+    pipeline = Pipeline(arm.strategies(), budget=BUDGET, edit_when=arm.edit_when, counter=engine.count)
     return ContextMiddleware(pipeline, generate=model, memory=memory, timeout=300)
+
+
+def closed(context: ContextMiddleware) -> Mapping[str, Any]:
+    """The session's report, once what it had put off is done."""
+    with context.sessions.lease((THREAD, "")) as slot:
+        slot.session.close()
+        return slot.session.report()
 
 
 def branch_tools(arm: Arm, context: ContextMiddleware | None) -> list[BaseTool]:
     """The tools of a `Branch`, where the arm has one."""
-    found = [each for each in arm.strategies or () if isinstance(each, Branch)]
+    found = [each for each in arm.strategies() if isinstance(each, Branch)]
     if not found or context is None:
         return []
 
@@ -414,7 +413,7 @@ def player(driver: str, arm: Arm, env: TauBench, seed: int) -> Player:
     if driver == "model":
         return model_player
     acts = recorded(env, seed)
-    branches = any(isinstance(each, Branch) for each in arm.strategies or ())
+    branches = any(isinstance(each, Branch) for each in arm.strategies())
     return Gold(branched(acts) if branches else acts, arm.says)
 
 

@@ -175,7 +175,7 @@ def test_what_it_needs_is_what_a_result_brought(shop: TauBench) -> None:
 
 
 def test_every_strategy_is_in_an_arm() -> None:
-    used = {each.name for arm in arms().values() for each in arm.strategies or ()}
+    used = {each.name for arm in arms().values() for each in arm.strategies()}
     assert used == set(component.names("strategies"))
 
 
