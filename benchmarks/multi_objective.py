@@ -1,17 +1,16 @@
 """Multi-objective: what MEM1's constant memory costs and keeps when 16 questions are asked in place of 2. CPU, half a minute.
 
-    python -m benchmarks.multi_objective [--tasks 20] [--plot multi_objective.png]
+    python -m benchmarks.multi_objective [--tasks 20] [--plot multi_objective.png] [--json]
 
-The player is code that knows no more than its view, so this measures contexts, not models. One JSON line an arm, length of
-passages and number of questions:
+The player is code that knows no more than its view: contexts are measured here, not models. The arms:
 
 - "mem1" writes what it knows before each search, and sees the questions, its last words and the last passages (`InternalState`);
 - "full" only searches, answers at the end, and sees everything;
-- "truncate" plays as "full" does in as much room as "mem1" took: the oldest turns leave.
+- "truncate" plays as "full" does in as much room as "mem1" took at most: the oldest turns leave.
 
 Passages have 100 words, as MEM1's have, or 250: three of them are the 1,000 tokens that MEM1 shows at most. Tokens are
-o200k_base's. "peak": the largest prompt with its answer, the mean of tasks ("largest": the most); "peak_less_prompt": without
-rules and questions, which is MEM1's own measure. "tokens": all that was read and written in a task.
+o200k_base's. "peak" is the largest prompt with its answer; "of it prompt" are rules and questions, which MEM1's own measure
+leaves out; "tokens" is all that was read and written in a task. All are means of tasks.
 """
 
 from __future__ import annotations
@@ -19,33 +18,27 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from memctx import Pipeline
-from memctx._vocab import encoding
+from memctx.plan import Plan
 from memctx.strategies import Strategy
 from memctx.strategies.internal_state import InternalState
 from memctx.strategies.truncate import Truncate
-from memctx.train.acting import Stage
-from memctx.train.codec import ROLES, Codec, Symbols
-from memctx.train.counting import CodecCounter
-from memctx.train.envs._corpus import VALUES
-from memctx.train.envs.multi_objective import ALPHABET, MultiObjective
-from memctx.train.models import Policy, Sampled
-from memctx.train.sampling import Group
-from memctx.train.trainer import HELD_OUT
+from memctx.tokens import counter
+from memctx.train.envs.multi_objective import MultiObjective
 
 ARMS = ("mem1", "full", "truncate")
-QUESTIONS = (2, 4, 8, 16)
+QUESTIONS, WORDS = (2, 4, 8, 16), (100, 250)
+STRATEGIES: dict[str, list[Strategy]] = {
+    "mem1": [InternalState(tag="")],
+    "full": [],
+    "truncate": [Truncate(high=1.0, low=1.0, keep=2)],
+}
 FACTS = {
     "In which town was (.+) born": "{} was born in (.+?),",
     "For which firm does (.+) work": "{} was .+? works for (.+?) and has",
@@ -53,149 +46,105 @@ FACTS = {
 }
 
 
-class Words:
-    """A codec of whole words and pieces: the ids of o200k_base, and one a role."""
+@dataclass(frozen=True)
+class Line:
+    """Means of the tasks of one arm; `largest` is of all tasks."""
 
-    def __init__(self) -> None:
-        self._pieces = encoding("o200k_base")
-        self._end = int(self._pieces.n_vocab)
-        self.stop = frozenset([self._end])
-        self.pad = self._end + 1 + len(ROLES)
-        self.size = self.pad + 1
-
-    def head(self, role: str) -> list[int]:
-        return [self._end + 1 + ROLES.index(role)]
-
-    def body(self, text: str) -> list[int]:
-        return list(self._pieces.encode_ordinary(text))
-
-    def tail(self) -> list[int]:
-        return [self._end]
-
-    def text(self, ids: Sequence[int]) -> str:
-        return str(self._pieces.decode([each for each in ids if each < self._end]))
-
-    def save(self, folder: Path) -> dict[str, Any]:
-        raise NotImplementedError("no policy of these ids is trained here")
+    arm: str
+    words: int
+    questions: int
+    success: float
+    peak: float
+    prompt: float
+    tokens: float
+    largest: int
 
 
-WORDS, SYMBOLS = Words(), Symbols(ALPHABET)
+def answer(view: Sequence[Mapping[str, Any]], notes: bool) -> str:
+    """What the player says. It searches in the order asked; with `notes` it writes first what it knows so far."""
+    _, first, *rest = (str(message["content"]) for message in view)
+    asked, seen = list(questions(first)), "\n".join(rest)
+    searched = re.findall(r"search: (.+)", seen)
+    done = 1 + [name for name, _ in asked].index(searched[-1]) if searched else 0
+    found = (re.search(fact, seen, re.MULTILINE) for _, fact in asked[:done])
+    known = "".join(f"{at[at.lastindex or 0] if at else ''};" for at in found)
+    if done == len(asked):
+        return f"answer: {known}"
+    return f"{known if notes else ''}\nsearch: {asked[done][0]}"
 
 
-@dataclass
-class Script:
-    """A player made of code. It searches in the order asked; with `notes` it writes first what it knows so far."""
-
-    codec: Codec
-    notes: bool
-    temperature: float = 1.0
-
-    def logits(self, ids: Tensor, attend: Tensor) -> Tensor:
-        raise NotImplementedError("a script has no weights")
-
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
-        return iter(())
-
-    def sample(
-        self, prompts: Sequence[Sequence[int]], *, tokens: int, stop: Collection[int], seeds: Sequence[int]
-    ) -> list[Sampled]:
-        said = [[*self.codec.body(self._answer(prompt)), *self.codec.tail()] for prompt in prompts]
-        return [Sampled(ids, [0.0] * len(ids), [0.0] * len(ids)) for ids in said]
-
-    def _answer(self, prompt: Sequence[int]) -> str:
-        ends = [place for place, each in enumerate(prompt) if each in self.codec.stop]
-        _, first, *rest = (self.codec.text(prompt[a:b]) for a, b in pairwise([0, *ends]))
-        text, seen = self.codec is WORDS, "\n".join(rest)
-        asked = _text(first) if text else [(each, f"{each}([{VALUES}])") for each in first]
-        searches = re.findall(r"search: (.+)" if text else r"\?(.)", seen)
-        done = 1 + [who for who, _ in asked].index(searches[-1]) if searches else 0
-        found = [(who, re.search(fact, seen, re.MULTILINE)) for who, fact in asked[:done]]
-        known = [(who, at[at.lastindex or 0] if at else "") for who, at in found]
-        notes = "".join(f"{value};" if text else who + value for who, value in known if text or value)
-        if done == len(asked):
-            return f"answer: {notes}" if text else f"{notes}!"
-        return (notes if self.notes else "") + ("\nsearch: " if text else "?") + asked[done][0]
+def questions(text: str) -> Iterator[tuple[str, str]]:
+    """Of each question, whom it is about, and where its answer is read: in its place among the notes, or in a passage."""
+    for place, line in enumerate(text.splitlines()[1:]):
+        for question, fact in FACTS.items():
+            if at := re.search(question, line):
+                yield at[1], rf"^(?:[^;\n]*;){{{place}}}([^;\n]+);|{fact.format(at[1])}"
 
 
-def _text(first: str) -> list[tuple[str, str]]:
-    """Of each question, who it is about, and where its answer is read: in its place in the notes, or in a passage."""
-    lines = enumerate(first.splitlines()[1:])
-    met = ((n, re.search(question, line), fact) for n, line in lines for question, fact in FACTS.items())
-    return [(at[1], rf"^(?:[^;\n]*;){{{n}}}([^;\n]+);|{fact.format(at[1])}") for n, at, fact in met if at]
+def play(env: MultiObjective, arm: str, seed: int, budget: int) -> tuple[float, list[int]]:
+    """(reward, tokens of the first prompt and then of each prompt with its answer)."""
+    state, plan, sizes = env.start(seed), Plan(), list[int]()
+    messages = [{"role": "system", "content": env.rules}, {"role": "user", "content": state.observation}]
+    count = counter()
+    session = Pipeline(STRATEGIES[arm], budget=budget, edit_when="always", counter=count).session()
+    while not state.rewards:
+        view = session.view(messages, plan=plan)
+        said, plan = answer(view.messages, notes=arm == "mem1"), view.plan
+        sizes += [view.tokens + count.text(said)] if sizes else [view.tokens, view.tokens + count.text(said)]
+        state = state.after(said)
+        messages += [{"role": "assistant", "content": said}, {"role": "user", "content": state.observation}]
+    return state.rewards[0], sizes
 
 
-def stage(arm: str, codec: Codec, questions: int, words: int, budget: int = 0) -> Stage:
-    """`budget` in tokens, for "truncate"."""
-    form: Any = "text" if codec is WORDS else "symbols"
-    env = MultiObjective(questions=questions, words=words, form=form)
-    ways: dict[str, list[Strategy]] = {"mem1": [InternalState(tag="")], "truncate": [Truncate(high=1, low=1, keep=2)]}
-    limit = budget or 10**6
-    pipeline = Pipeline(ways.get(arm, []), budget=limit, edit_when="always", counter=CodecCounter(codec))
-    tokens = 2 * questions + 2  # all notes, a mark and a name
-    return Stage(env, pipeline, codec, tokens=tokens, turns=questions + 1, layout="per_turn")
+def compared(words: int, tasks: int) -> Iterator[Line]:
+    """By number of questions and arm."""
+    for asked in QUESTIONS:
+        env, room = MultiObjective(questions=asked, words=words), 0
+        for arm in ARMS:
+            runs = [play(env, arm, seed, room if arm == "truncate" else 10**6) for seed in range(tasks)]
+            peaks = [max(sizes) for _, sizes in runs]
+            room = room or max(peaks)
+            success, prompt = fmean(reward for reward, _ in runs), fmean(sizes[0] for _, sizes in runs)
+            tokens = fmean(sum(sizes[1:]) for _, sizes in runs)
+            yield Line(arm, words, asked, success, fmean(peaks), prompt, tokens, max(peaks))
 
 
-def measured(policy: Policy, made: Stage, tasks: Sequence[int]) -> dict[str, float]:
-    """Means over tasks."""
-    runs = Group(1).collect(made, policy, tasks, 0)
-    sizes = [[len(each.ids) for each in run.segments] for run in runs]
-    prompts = [len(run.segments[0].prompt) for run in runs]
-    return {
-        "success": fmean(run.outcome["task"] for run in runs),
-        "peak": fmean(map(max, sizes)),
-        "largest": max(map(max, sizes)),
-        "peak_less_prompt": fmean(max(size) - prompt for size, prompt in zip(sizes, prompts, strict=True)),
-        "tokens": fmean(map(sum, sizes)),
-    }
-
-
-def compared(players: Mapping[str, Policy], codec: Codec, words: int, tasks: int) -> Iterator[dict[str, Any]]:
-    """Figures by number of questions and arm; "truncate" has as much room as "mem1" took at most."""
-    for questions in QUESTIONS:
-        room = 0
-        for arm, policy in players.items():
-            made = stage(arm, codec, questions, words, room if arm == "truncate" else 0)
-            figures = measured(policy, made, range(HELD_OUT, HELD_OUT + tasks))
-            room = room or int(figures["largest"])
-            yield {"arm": arm, "words": words, "questions": questions, **figures}
-
-
-def draw(lines: Sequence[dict[str, Any]], file: Path) -> None:
-    """Success and peak by number of questions, an arm a line; of the script, longest passages."""
+def draw(lines: Sequence[Line], file: Path) -> None:
+    """Peak and success by number of questions, with the longest passages."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    longest = max(line["words"] for line in lines)
     _, both = plt.subplots(1, 2, figsize=(10, 4))
     for axes, figure in zip(both, ("peak", "success"), strict=True):
         for arm in ARMS:
-            met = [line for line in lines if line["arm"] == arm and line["words"] == longest]
-            axes.plot([line["questions"] for line in met], [line[figure] for line in met], marker="o", label=arm)
+            met = [line for line in lines if line.arm == arm and line.words == max(WORDS)]
+            axes.plot(QUESTIONS, [getattr(line, figure) for line in met], marker="o", label=arm)
         axes.set(xlabel="questions", ylabel=figure, xticks=QUESTIONS)
     both[0].set_yscale("log")
-    both[0].legend()
+    both[1].legend()
     plt.tight_layout()
     plt.savefig(file, dpi=120)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", type=int, default=20, help="test tasks")
+    parser.add_argument("--tasks", type=int, default=20)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--json", action="store_true", help="a line an arm")
     wanted = parser.parse_args()
-    lines = []
-    for words in (100, 250):
-        begin = time.process_time()
-        players = {arm: Script(WORDS, notes=arm == "mem1") for arm in ARMS}
-        for line in compared(players, WORDS, words, wanted.tasks):
-            lines.append(line)
-            print(
-                json.dumps({"player": "script", **line, "cpu_seconds": round(time.process_time() - begin)}), flush=True
-            )
+    lines = [line for words in WORDS for line in compared(words, wanted.tasks)]
     if wanted.plot:
         draw(lines, wanted.plot)
+    if wanted.json:
+        print("\n".join(json.dumps(asdict(line)) for line in lines))
+        return
+    print("| words | questions | arm | success | peak | of it prompt | tokens |")
+    print("|---|---|---|---|---|---|---|")
+    for line in lines:
+        figures = f"{line.success:.2f} | {line.peak:.0f} | {line.prompt:.0f} | {line.tokens:.0f}"
+        print(f"| {line.words} | {line.questions} | {line.arm} | {figures} |")
 
 
 if __name__ == "__main__":

@@ -1,74 +1,59 @@
-"""The benchmark of MEM1 on several questions at once: what each arm keeps, what it costs, and the world of symbols."""
+"""The benchmark of MEM1 on several questions at once: what each arm keeps and what it costs; passages of a given length."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch", reason="training needs torch")
-
-from benchmarks.multi_objective import ARMS, SYMBOLS, WORDS, Script, compared, stage
-from memctx.train.counting import CodecCounter
-from memctx.train.envs.multi_objective import ALPHABET, MultiObjective
-from memctx.train.sampling import Group
+from benchmarks.multi_objective import QUESTIONS, Line, answer, compared, play
+from memctx.train.envs.multi_objective import MultiObjective
 
 
-def lines(words: int, tasks: int = 3) -> dict[tuple[str, int], dict[str, Any]]:
-    players = {arm: Script(WORDS, notes=arm == "mem1") for arm in ARMS}
-    return {(line["arm"], line["questions"]): line for line in compared(players, WORDS, words, tasks)}
+@pytest.fixture(scope="module")
+def lines() -> dict[tuple[str, int], Line]:
+    return {(line.arm, line.questions): line for line in compared(words=250, tasks=2)}
 
 
-def test_mem1_stays_small_and_knows_all_at_any_number_of_questions() -> None:
-    found = lines(words=100)
-    for questions in (2, 4, 8, 16):
-        assert found["mem1", questions]["success"] == found["full", questions]["success"] == 1
-        assert found["truncate", questions]["success"] <= 2 / questions
-        assert found["truncate", questions]["peak"] <= found["mem1", questions]["peak"]
-    assert found["mem1", 16]["peak_less_prompt"] <= 1.3 * found["mem1", 2]["peak_less_prompt"]
-    assert found["full", 16]["peak_less_prompt"] >= 7 * found["full", 2]["peak_less_prompt"]
+def test_mem1_grows_by_less_than_a_third_where_the_whole_history_grows_eightfold(
+    lines: dict[tuple[str, int], Line],
+) -> None:
+    assert lines["mem1", 16].peak <= 1.3 * lines["mem1", 2].peak
+    assert lines["full", 16].peak >= 7 * lines["full", 2].peak
 
 
-@pytest.mark.parametrize("arm", ["mem1", "full"])
-def test_the_script_plays_the_world_of_symbols_as_its_expert_does(arm: str) -> None:
-    made = stage(arm, SYMBOLS, questions=4, words=6)
-    for run in Group(1).collect(made, Script(SYMBOLS, notes=arm == "mem1"), range(5), 0):
-        assert run.outcome["task"] == 1
-        said, best = [turn.text for turn in run.turns], made.env.expert(int(run.group))  # type: ignore[attr-defined]
-        assert said == (best if arm == "mem1" else [*(f"?{each[-1]}" for each in best[:-1]), best[-1]])
+@pytest.mark.parametrize("questions", QUESTIONS)
+def test_what_was_noted_is_known_and_what_was_cut_is_not(lines: dict[tuple[str, int], Line], questions: int) -> None:
+    mem1, full, cut = (lines[arm, questions] for arm in ("mem1", "full", "truncate"))
+    assert mem1.success == full.success == 1
+    assert cut.success <= 2.5 / questions
+    assert cut.largest <= mem1.largest + 2 + 8 * questions  # its last answer is written beyond the view
+    assert mem1.prompt == full.prompt == cut.prompt
+    assert mem1.tokens <= full.tokens
 
 
-def test_the_pipeline_counts_the_ids_of_words() -> None:
-    made = stage("mem1", WORDS, questions=2, words=0)
-    (run,) = Group(1).collect(made, Script(WORDS, notes=True), [0], 0)
-    counter = CodecCounter(WORDS)
-    first = sum(map(counter.message, run.messages[:2])) + counter.priming
-    assert first == len(run.segments[0].prompt)
-    assert WORDS.text(WORDS.body(run.messages[1]["content"])) == run.messages[1]["content"]
+def test_the_player_knows_only_what_it_sees() -> None:
+    env = MultiObjective(questions=2)
+    state, best = env.start(3), env.expert(3)
+    view = [{"content": env.rules}, {"content": state.observation}]
+    assert answer(view, notes=True).strip() == best[0]
+    view += [{"content": f"A;\n{best[1]}"}, {"content": "Nothing was found."}]
+    assert answer(view, notes=True) == "answer: A;;"
+    assert answer(view[:2] + view[3:], notes=True).strip() == best[0]
 
 
-# The environment's own ------------------------------------------------------------------------------------------------
-
-
-def test_symbols_are_all_in_the_alphabet_and_the_rules_are_not() -> None:
-    env = MultiObjective(questions=16, form="symbols", words=9)
-    assert not set(env.rules) & set(ALPHABET)
-    state: Any = env.start(0)
-    for text in env.expert(0):
-        assert state.observation
-        assert set(state.observation) <= set(ALPHABET)
-        assert len(state.observation) == (27 if state.acts else 16)
-        state = state.after(text)
-
-
-def test_notes_without_a_value_or_with_a_wrong_one_earn_nothing() -> None:
-    env = MultiObjective(questions=2, form="symbols")
-    best = env.expert(6)[-1]
-    one, other = best[:2], best[2:4]
-    assert one[1] != other[1]
-    for said, worth in [(best, 1), (f"{other}{one}!", 1), (f"{one}!", 0.5), ("!", 0), (f"{best[0]}{other[1]}!", 0)]:
-        assert env.start(6).after(said).rewards == (worth,)
-    assert env.start(6).after("?").observation == env.start(6).after("").observation == "?"
+def test_sizes_are_of_each_prompt_with_its_answer() -> None:
+    reward, sizes = play(MultiObjective(words=250), "full", seed=0, budget=10**6)
+    assert reward == 1
+    assert len(sizes) == 1 + 3
+    assert sizes == sorted(sizes)
+    said, first, second = (after - before for before, after in pairwise(sizes))
+    assert said <= 10
+    assert 700 <= min(first, second) <= max(first, second) <= 1000
 
 
 def test_passages_are_filled_and_say_the_same() -> None:
@@ -78,4 +63,10 @@ def test_passages_are_filled_and_say_the_same() -> None:
     query = short.expert(4)[0]
     brief, filled = (env.start(4).after(query).observation.splitlines()[1:] for env in (short, long))
     assert all(80 <= len(passage.split()) < 100 for passage in filled)
-    assert sorted(brief) == sorted(".".join(passage.split(".")[:1]) + "." for passage in filled)
+    assert sorted(brief) == sorted(passage.partition(".")[0] + "." for passage in filled)
+
+
+def test_it_runs(root: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.multi_objective", "--tasks", "1", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, cwd=root)
+    assert len([json.loads(line) for line in done.stdout.splitlines()]) == 24

@@ -34,8 +34,6 @@ CHAT = (
     "The market opens early and closes at noon.",
 )
 SCOPE = scope("corpus")
-PEOPLE = "".join(map(chr, range(ord("ⓐ"), ord("ⓩ") + 1)))
-VALUES, SCRIBBLES = "①②③④⑤⑥⑦⑧", "○●□■△▲"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,41 +74,6 @@ class Corpus:
         first, second = chance.choice(list(TWO_HOPS))
         between = self.facts[name][first]
         return Question(TWO_HOPS[first, second].format(name), self.facts[between][second], (name, between))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Symbols:
-    """A corpus of symbols: each person has one value, and a passage of scribbles that says it."""
-
-    seed: int
-    facts: dict[str, str]
-    passages: dict[str, str]
-
-    def search(self, query: str, top: int) -> list[str]:
-        """The passage about whoever is named last, somewhere between others."""
-        if not (named := [each for each in query if each in self.facts]):
-            return []
-        chance = Random(f"search {self.seed} {named[-1]}")
-        found = [named[-1], *chance.sample(sorted(set(self.facts) - {named[-1]}), top - 1)]
-        chance.shuffle(found)
-        return [self.passages[each] for each in found]
-
-    def questions(self, chance: Random, count: int, hops: int) -> tuple[Question, ...]:
-        """About as many people, of one hop."""
-        return tuple(Question(each, self.facts[each], (each,)) for each in chance.sample(PEOPLE, count))
-
-
-@lru_cache(maxsize=64)
-def symbols(seed: int, words: int) -> Symbols:
-    """The symbols of a seed; a passage has `words` of them, at least two."""
-    chance = Random(f"symbols {seed}")
-    facts = {each: chance.choice(VALUES) for each in PEOPLE}
-    passages = {}
-    for each, value in facts.items():
-        before = chance.randint(0, max(words - 2, 0))
-        scribbles = "".join(chance.choices(SCRIBBLES, k=max(words - 2, 0)))
-        passages[each] = f"{scribbles[:before]}{each}{value}{scribbles[before:]}"
-    return Symbols(seed, facts, passages)
 
 
 @lru_cache(maxsize=64)
