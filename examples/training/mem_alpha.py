@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -87,9 +87,9 @@ def algorithm(noise: float, entropy: float) -> Algorithm:
     )
 
 
-def learn(seed: int, lessons: Sequence[Lesson] = LESSONS) -> Causal:
+def learn(seed: int) -> Causal:
     policy = tiny(CODEC, width=32, layers=2, heads=4, context=128, seed=seed)
-    for number, lesson in enumerate(lessons):
+    for number, lesson in enumerate(LESSONS):
         env, way = world(lesson.chunks, lesson.facts, lesson.events), algorithm(lesson.noise, lesson.entropy)
         pace: dict[str, Any] = {"steps": lesson.steps, "tasks": lesson.tasks, "lr": lesson.lr, "evaluate_tasks": 1}
         train(policy, stage(env), way, seed=10 * seed + number, **pace)
@@ -113,13 +113,13 @@ def success(policy: Causal, chunks: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one seed in place of three, and the first lesson alone")
+    parser.add_argument("--quick", action="store_true", help="one seed in place of three")
     parser.add_argument("--json", action="store_true", help="only the last line, as JSON")
     parser.add_argument("--out", type=Path, help="a folder for the trained writers")
     wanted = parser.parse_args()
     begin, short, long = time.time(), list[float](), list[float]()
     for seed in range(1 if wanted.quick else 3):
-        policy = learn(seed, LESSONS[:1] if wanted.quick else LESSONS)
+        policy = learn(seed)
         if wanted.out is not None:
             serve.save(policy, stage(world(TEST_CHUNKS)), wanted.out / f"writer-{seed}")
         short.append(success(policy, TRAIN_CHUNKS))
