@@ -6,6 +6,9 @@ A transformer made from nothing is trained on streams of 16 chunks at most and t
 as marks, and it answers each with one: insert as fact or event, update, or skip. The reader of all arms is the same frozen code,
 which ranks by BM25. "recency" gives it the newest raw chunks that fit into as many words as the writer may keep; "bm25" as many
 words of raw chunks drawn at random from all of the stream; "bm25_all" all raw chunks, some twenty times as many words.
+
+It is easier than Mem-α: a mark tells what a statement is, a change included; what is kept is copied, not worded; updates find
+the item they are about; and each item is paid for as it is written, where the paper's judge counts for a tenth.
 """
 
 from __future__ import annotations
