@@ -53,7 +53,11 @@ def _drop_oldest(
 def _clip(
     transcript: Transcript, renderer: Renderer, protection: Protection, serial: int, excess: int, leave: int
 ) -> tuple[int, list[Edit]]:
-    """The largest results in sight keep head and tail, down to `leave` tokens each, until the excess is gone."""
+    """The largest results in sight keep head and tail, down to `leave` tokens each, until the excess is gone.
+
+    Those of the newest step come last: the model has not read them yet.
+    """
+    newest = len(transcript.steps) - 1
     visible = [
         (i, m) for i, step in enumerate(transcript.steps) if renderer.shown(i) for m in step.results if step.heads
     ]
@@ -61,9 +65,11 @@ def _clip(
         (renderer.counter.text(renderer.text(m)), i, m) for i, m in visible if not (m.sealed or protection.pinned(m))
     ]
     edits: list[Edit] = []
-    for size, _, message in sorted(sized, key=lambda item: -item[0]):
-        if excess <= 0 or size <= leave + 16:
+    for size, _, message in sorted(sized, key=lambda item: (item[1] == newest, -item[0])):
+        if excess <= 0:
             break
+        if size <= leave + 16:
+            continue
         serial += 1
         target = max(leave, size - excess - 16)
         edits.append(Clear(message.id, clipped(message, renderer, target, f"r{serial}"), f"r{serial}"))

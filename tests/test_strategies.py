@@ -17,6 +17,7 @@ from memctx.component import Component
 from memctx.edits import Clear, Drop, Replace, marker
 from memctx.effects import Handlers, Remember, drive
 from memctx.errors import ConfigError, NotFound
+from memctx.pipeline import Pipeline
 from memctx.plan import Plan
 from memctx.policies import Features
 from memctx.policies.rules import Rules
@@ -82,6 +83,16 @@ def test_clear_keeps_the_newest_and_the_excluded() -> None:
     ctx = make_context(run(6))
     assert set(cleared(proposed(ClearResults(keep=2), ctx))) == set(results_of(ctx)[:-2])
     assert proposed(ClearResults(exclude=("lookup",)), make_context(run(6))) == []
+
+
+def test_what_the_library_cuts_itself_is_the_newest_result_last() -> None:
+    messages: list[Any] = [{"role": "user", "content": "Compare them."}]
+    for number, rows in enumerate((30, 30, 30, 40)):
+        messages += [{"role": "assistant", "content": "", "tool_calls": [call(number)]}, result(number, rows)]
+    session = Pipeline([], budget=2_600, counter=lambda text: len(text) // 4 + 1).session()
+    shown = session.view(messages).messages
+    assert shown[-1] == messages[-1]
+    assert shown != messages
 
 
 def test_clear_waits_for_high_and_stops_at_low() -> None:
