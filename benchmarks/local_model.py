@@ -71,8 +71,9 @@ from memctx.strategies.next_tool import learn_run
 from memctx.train.envs.taubench import Service, TauBench
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "taubench"
-BUDGET = 7_000  # tokens of a view; the rest of the context is for what is counted too low, and the answer
-LONG = 8  # actions of the tasks that are played
+BUDGET = 7_400  # tokens of a view; the rest of the context is for what is counted too low, and the answer
+LOW = 0.85  # share of the budget that a forced cut leaves: the tools and the policy alone are more than half
+LONG = 6  # actions of the tasks that are played
 TURNS = {"gold": 30, "model": 6}
 TAUGHT = 40  # runs of the train split in the memory
 GRAPH, THREAD = "retail", "task"
@@ -100,7 +101,7 @@ class Arm:
 
 def arms() -> dict[str, Arm]:
     """Every strategy there is, each by itself where that makes sense; what then is over the budget the pipeline drops."""
-    truncate: Json = {"use": "truncate"}
+    truncate: Json = {"use": "truncate", "high": 0.95, "low": LOW}
     summarize = {"use": "summarize", "keep": 2, "max_tokens": 300, "min_tokens": 300, "max_source_tokens": 2_000}
     chunked = {"use": "chunked", "over": 500, "chunk": 500, "memory": 128, "problem": 300}
     kept = [{"use": "remember"}, truncate]
@@ -282,7 +283,7 @@ def play(arm: Arm, env: TauBench, seed: int, endpoint: Endpoint, memory: Scoped 
 def managed(arm: Arm, model: ChatOpenAI, engine: Engine, memory: Scoped | None) -> ContextMiddleware | None:
     if arm.stack is None:
         return None
-    pipeline = Pipeline(arm.strategies(), budget=BUDGET, edit_when=arm.edit_when, counter=engine.count)
+    pipeline = Pipeline(arm.strategies(), budget=BUDGET, low=LOW, edit_when=arm.edit_when, counter=engine.count)
     return ContextMiddleware(pipeline, generate=model, memory=memory, timeout=300)
 
 
