@@ -53,7 +53,7 @@ class ContextMiddleware(AgentMiddleware[Any, Any, Any]):
 
     state_schema = ContextState
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one keyword a handler
         self,
         pipeline: Pipeline,
         *,
