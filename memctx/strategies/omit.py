@@ -104,7 +104,9 @@ def ranges(text: str, tags: Tags) -> Iterator[tuple[int, int]]:
     """(first, last) of the turns that a message names; what stands between two tags counts as a whole or not at all."""
     for part in re.findall(re.escape(tags[0]) + "(.*?)" + re.escape(tags[1]), text, re.DOTALL):
         if _NUMBERS.fullmatch(part):
-            yield from ((int(a), int(b or a)) for a, b in _RANGE.findall(part))
+            for a, b in _RANGE.findall(part):
+                first, last = sorted((int(a), int(b or a)))
+                yield first, last
 
 
 def _shown(ctx: Context, message: Message) -> bool:
