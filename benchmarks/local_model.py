@@ -103,7 +103,7 @@ def arms() -> dict[str, Arm]:
     """Every strategy there is, each by itself where that makes sense; what then is over the budget the pipeline drops."""
     truncate: Json = {"use": "truncate", "high": 0.95, "low": LOW}
     summarize = {"use": "summarize", "keep": 2, "max_tokens": 300, "min_tokens": 300, "max_source_tokens": 2_000}
-    chunked = {"use": "chunked", "over": 500, "chunk": 500, "memory": 128, "problem": 300}
+    chunked = {"use": "chunked", "over": 500, "chunk": 500, "memory": 250, "problem": 200}
     kept = [{"use": "remember"}, truncate]
     return {
         "none": Arm(None),

@@ -13,6 +13,7 @@ pytest.importorskip("langchain_openai")
 
 from benchmarks import local_model
 from benchmarks._local_server import (
+    NOTES,
     TOO_LONG,
     Endpoint,
     Engine,
@@ -36,16 +37,17 @@ USER = {"role": "user", "content": "Where is #W2378156?"}
 
 
 class Parrot(Engine):
-    """Stands for the model: says the same each time, and can read `most` characters."""
+    """Stands for the model: calls the same tool each time, notes the same, and can read `most` characters."""
 
     said = '{"name": "look", "arguments": {"at": "#W2378156"}, "text": "I look."}'
+    noted = '{"notes": "Ana asks for #W2378156."}'
     most = 60_000
 
-    def chat(self, messages: list[dict[str, Any]], tokens: int, schema: Any = None, slot: int = 0) -> Reply:
+    def chat(self, messages: list[dict[str, Any]], tokens: int, schema: Any = None, **options: Any) -> Reply:
         size = sum(len(message["content"]) for message in messages)
         if size > self.most:
             raise Refused("too long", TOO_LONG)
-        return Reply(self.said, size // 4, 0, tokens)
+        return Reply(self.noted if schema == NOTES else self.said, size // 4, 0, tokens)
 
     def count(self, text: str) -> int:
         return len(text) // 4
@@ -105,8 +107,9 @@ def test_an_answer_in_json_is_a_call(endpoint: Endpoint) -> None:
 
 
 def test_without_tools_the_model_answers_for_a_strategy(endpoint: Endpoint) -> None:
-    _, answer = post(endpoint, {"model": "m", "messages": [USER], "max_completion_tokens": 7})
-    assert answer["choices"][0]["message"]["content"] == Parrot.said
+    request = {"model": "m", "messages": [USER], "max_completion_tokens": 7}
+    _, answer = post(endpoint, request)
+    assert answer["choices"][0]["message"]["content"] == "Ana asks for #W2378156."
     assert answer["usage"]["completion_tokens"] == 7
     assert not endpoint.served[0].agent
 
