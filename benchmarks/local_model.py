@@ -26,6 +26,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 import time
 import traceback
 from collections.abc import Collection, Mapping, Sequence
@@ -407,6 +408,9 @@ def played(name: str, arm: Arm, env: TauBench, seeds: Sequence[int], driver: str
         for seed in seeds:
             endpoint.player = player(driver, arm, env, seed)
             runs.append(play(arm, env, seed, endpoint, scope))
+            for each in runs[-1].served:
+                if each.problem not in ("", TOO_LONG):
+                    print(f"{name}: {each.problem}: {each.message}", file=sys.stderr)
     return row(name, driver, runs, time.perf_counter() - begun)
 
 

