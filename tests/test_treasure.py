@@ -97,7 +97,7 @@ def test_every_text_shows_the_answer_among_scribbles_and_the_key_only_early() ->
         for text, sign in zip(hunt.texts, signs, strict=False):
             assert text.endswith(f"▸{sign}")
         assert hunt.texts[-1].endswith("?")
-        places = [place for place, text in enumerate(hunt.texts) if f"★{key}" in text]
+        places = [place for place, text in enumerate(hunt.texts) if key in text]
         assert len(places) == 1
         assert places[0] in (0, 1, 2)
         assert places[0] or not signs, "a hunt with rooms shows the key in one of them, never in the task"
@@ -167,6 +167,7 @@ def test_the_example_shows_what_summaries_are_worth(root: Path, tmp_path: Path) 
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800, cwd=root)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
+    assert found["grpo_8w"] >= 0.7, "an arm that has not learned is nothing to compare with"
     assert found["supo"] >= found["grpo_w"] + 0.3
     assert found["supo"] >= found["grpo_8w"] - 0.05
     assert {path.name for path in tmp_path.iterdir()} == {f"{arm}-0" for arm in supo.ARMS}

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from memctx.component import Component
 
 SIGNS, KEYS, SCRIBBLES = "↑→↓←", "♠♥♦♣", "○●□■△▲"
-ALPHABET = SIGNS + KEYS + SCRIBBLES + "▸★?"
+ALPHABET = SIGNS + KEYS + SCRIBBLES + "▸?"
 
 
 class Treasure(Component):
@@ -51,9 +51,9 @@ class Treasure(Component):
         signs = chance.choices(SIGNS, k=rooms)
         texts = []
         for number, shown in enumerate([*(f"▸{sign}" for sign in signs), "?"]):
-            scribbles = chance.choices(SCRIBBLES, k=self.noise if number else 0)
+            scribbles = chance.choices(SCRIBBLES, k=self.noise if number or not rooms else 0)
             if number == place:
-                scribbles.insert(chance.randint(0, len(scribbles)), f"★{key}")
+                scribbles.insert(chance.randint(0, len(scribbles)), key)
             texts.append("".join(scribbles) + shown)
         return Hunt(tuple(texts), (*signs, key), self.way)
 
