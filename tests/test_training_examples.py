@@ -53,6 +53,16 @@ def run(root: Path, script: str, *options: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+def test_agent_omit_learns_to_leave_out_more_and_loses_nothing(root: Path, tmp_path: Path) -> None:
+    found = run(root, "omit.py", "--quick", "--out", str(tmp_path))
+    copied, trained = found["copied"], found["trained"]
+    assert trained["left_out"] >= copied["left_out"] + 0.1
+    assert trained["success"] >= copied["success"] - 0.05
+    assert trained["peak"] < copied["peak"]
+    assert serve.load(tmp_path).limit("agent") == 4
+
+
+@pytest.mark.slow
 def test_mem_alpha_learns_what_to_write(root: Path, tmp_path: Path) -> None:
     found = run(root, "mem_alpha.py", "--quick", "--out", str(tmp_path))
     assert found["trained"] > found["recency"]
