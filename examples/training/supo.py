@@ -67,8 +67,8 @@ class Lesson:
 LESSONS = (
     Lesson(1, 4, 35, 16, 3e-3, 0.1),
     Lesson(3, 6, 80, 16, 2e-3, 0.06),
-    Lesson(6, 10, 25, 16, 1.5e-3, 0.03),
-    Lesson(ROOMS, 14, 25, 8, 1.5e-3, 0.01),
+    Lesson(6, 10, 25, 16, 1.5e-3, 0.02),
+    Lesson(ROOMS, 14, 25, 8, 1e-3, 0.0),
 )
 
 
