@@ -7,7 +7,7 @@ Three arms, with the same transformer, made from nothing, the same tasks and the
 - "segments": the player's last words stay (`internal_state`), and every segment is trained with the reward of its rollout.
 - "window": one sequence a rollout, truncated to the newest message. The key is out of sight when it is asked for.
 - "last": acts as "segments" does, but only the last context is trained, which is all that a single sequence can hold. What it
-  learns there, to say the number that it sees, is by luck the right thing to note as well; nothing makes sure of it.
+  learns there, to say the key that it sees, is by luck the right thing to note as well; nothing makes sure of it.
 
 Half of the training tasks show the key again with the question, which teaches to read. Success is of tasks that do not, none of
 which was ever trained on.
@@ -35,7 +35,7 @@ from memctx.train.acting import Stage
 from memctx.train.advantages import Term
 from memctx.train.algorithm import Algorithm
 from memctx.train.codec import Symbols
-from memctx.train.envs.carry import Carry
+from memctx.train.envs.carry import KEYS, Carry
 from memctx.train.models import Causal, Policy, tiny
 from memctx.train.regularisers import Entropy
 from memctx.train.rollouts import Rollout
@@ -43,9 +43,9 @@ from memctx.train.sampling import Group
 from memctx.train.trainer import TrainConfig, evaluate, train
 
 ARMS = ("segments", "window", "last")
-KEYS = 3
-CODEC = Symbols("012?")
-STEPS, EVERY = 300, 25
+CHOICE = 3
+CODEC = Symbols(KEYS[:CHOICE] + "?")
+STEPS, EVERY = 200, 20
 KEPT = Pipeline([InternalState(tag="")], edit_when="always")
 WINDOW = Pipeline([Truncate(high=1e-4, low=1e-4, keep=1)], edit_when="always")  # a share that any message is above
 
@@ -77,7 +77,7 @@ class LastContext:
 def stage(arm: str, reminded: float = 0.0) -> Stage:
     """Where an arm acts."""
     pipeline = WINDOW if arm == "window" else KEPT
-    return Stage(Carry(keys=KEYS, reminded=reminded), pipeline, CODEC, tokens=1, turns=3)
+    return Stage(Carry(keys=CHOICE, reminded=reminded), pipeline, CODEC, tokens=1, turns=3)
 
 
 def small(seed: int) -> Causal:
@@ -97,13 +97,13 @@ def run(arm: str, seed: int, steps: int = STEPS) -> Run:
     algorithm = Algorithm(
         sampling=Group(1) if arm == "segments" else LastContext(),
         terms=(Term(group="batch"),),
-        entropy=Entropy(0.03),
+        entropy=Entropy(0.05),
     )
     policy, test = small(seed), stage(arm)
     settings: dict[str, Any] = {
         "steps": steps,
-        "tasks": 64,
-        "lr": 6e-3,
+        "tasks": 128,
+        "lr": 4e-3,
         "decay": True,
         "seed": seed,
         "evaluate_every": EVERY,
@@ -125,7 +125,7 @@ def main() -> None:
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         for each in pool.map(run, arms, seeds, [wanted.steps] * len(arms)):
             runs.append(each)
-            line = {"arm": each.arm, "seed": each.seed, "success": each.success, "chance": round(1 / KEYS, 3)}
+            line = {"arm": each.arm, "seed": each.seed, "success": each.success, "chance": round(1 / CHOICE, 3)}
             clock = {"seconds": round(each.seconds), "cpu_seconds": round(each.cpu_seconds)}
             print(json.dumps({**line, **clock}), flush=True)
     if wanted.plot:
@@ -142,7 +142,7 @@ def draw(runs: Sequence[Run], file: Path) -> None:
     for number, each in enumerate(runs):
         first = each.arm not in [earlier.arm for earlier in runs[:number]]
         plt.plot(*zip(*each.curve, strict=True), color=f"C{ARMS.index(each.arm)}", label=each.arm if first else None)
-    plt.axhline(1 / KEYS, linestyle=":", color="grey", label="chance")
+    plt.axhline(1 / CHOICE, linestyle=":", color="grey", label="chance")
     plt.xlabel("step")
     plt.ylabel("success on unseen tasks")
     plt.legend()

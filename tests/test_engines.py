@@ -25,7 +25,7 @@ from memctx.train import presets
 from memctx.train.acting import Stage
 from memctx.train.codec import ChatML
 from memctx.train.engines import check, collate, loss, rows_of
-from memctx.train.envs.carry import Carry
+from memctx.train.envs.carry import KEYS, Carry
 from memctx.train.learner import Learner
 from memctx.train.losses import logprobs
 from memctx.train.models import Causal, tiny
@@ -42,6 +42,7 @@ WORDS = [
     "user",
     "assistant",
     *"0123456789?",
+    *KEYS,
     "key",
     "ready",
     "tool",

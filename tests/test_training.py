@@ -27,7 +27,7 @@ from memctx.train.algorithm import Algorithm
 from memctx.train.batch import collate
 from memctx.train.codec import Bytes, Symbols, Tape
 from memctx.train.envs.bandit import Bandit
-from memctx.train.envs.carry import Carry
+from memctx.train.envs.carry import KEYS, Carry
 from memctx.train.envs.wason import RULES, Wason
 from memctx.train.filters import top_spread, with_spread
 from memctx.train.learner import Learner
@@ -40,6 +40,7 @@ from tests.acting import Endless, Says, babble, listing
 from tests.training import rollout
 
 DIGITS = Symbols("0123?")
+MARKS = Symbols(KEYS[:4] + "?")
 
 
 def stage(**changes: Any) -> Stage:
@@ -93,9 +94,9 @@ def test_rewriting_strategies_do_cut_segments() -> None:
 
 def test_the_log_probs_of_acting_are_those_of_training() -> None:
     carry = Stage(
-        Carry(), Pipeline([InternalState(tag="")], budget=10_000, edit_when="always"), DIGITS, tokens=2, turns=3
+        Carry(), Pipeline([InternalState(tag="")], budget=10_000, edit_when="always"), MARKS, tokens=2, turns=3
     )
-    policy = small()
+    policy = small(codec=MARKS)
     actors = [carry.actor(task, 0, task) for task in range(8)]
     play(actors, policy)
     rollouts = [actor.finish() for actor in actors]
@@ -439,9 +440,9 @@ def test_a_triple_tells_rules_apart() -> None:
 
 def test_the_key_is_nowhere_but_in_the_note() -> None:
     carry = Stage(
-        Carry(), Pipeline([InternalState(tag="")], budget=10_000, edit_when="always"), DIGITS, tokens=1, turns=3
+        Carry(), Pipeline([InternalState(tag="")], budget=10_000, edit_when="always"), MARKS, tokens=1, turns=3
     )
-    policy = Says(lambda prompt, chance: "?", DIGITS)
+    policy = Says(lambda prompt, chance: "?", MARKS)
     shown = {}
     for task in range(12):
         actor = carry.actor(task, 0, 0)
