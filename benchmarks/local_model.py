@@ -25,12 +25,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import time
 import traceback
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from random import Random
 from statistics import fmean
@@ -44,176 +43,34 @@ from langgraph.checkpoint.memory import InMemorySaver
 from openai import BadRequestError
 from pydantic import SecretStr
 
+from benchmarks._local_agents import Gold, branched, recorded, teach
+from benchmarks._local_arms import LOW, Arm, arms
 from benchmarks._local_server import (
     TOO_LONG,
     Endpoint,
     Engine,
-    Json,
     Player,
-    Reply,
     Served,
     listening,
     model_player,
-    rendered,
     smollm2,
-    spoken,
 )
-from memctx import component
 from memctx.adapters.langchain import ContextMiddleware
-from memctx.experience import Library
 from memctx.memory import Memory
 from memctx.messages import Transcript
-from memctx.pipeline import EditWhen, Pipeline
+from memctx.pipeline import Pipeline
 from memctx.scoped import Scoped
-from memctx.search_tools import SEARCH
-from memctx.strategies import Strategy
 from memctx.strategies.branch import Branch
-from memctx.strategies.next_tool import learn_run
 from memctx.train.envs.taubench import Service, TauBench
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "taubench"
 BUDGET = 7_400  # tokens of a view; the rest of the context is for what is counted too low, and the answer
-LOW = 0.85  # share of the budget that a forced cut leaves: the tools and the policy alone are more than half
 LONG = 6  # actions of the tasks that are played
 TURNS = {"gold": 30, "model": 6}
 TAUGHT = 40  # runs of the train split in the memory
-GRAPH, THREAD = "retail", "task"
+THREAD = "task"
 CONFIG = {"configurable": {"thread_id": THREAD}, "recursion_limit": 500}
 RULES = "Call tools to serve the user. Say DONE, with all that the user asked to be told, once nothing is left to do."
-STATE = "In each answer write all that you need to know from here on between <state> and </state>: what is older leaves your context."
-
-
-@dataclass(frozen=True)
-class Arm:
-    """`stack` None: no memctx; else strategies as plain data. `rules`: what the model must know beside their `instructions`.
-
-    `says`: what the scripted agent writes because of them. `memory`: they ask one.
-    """
-
-    stack: Sequence[Json] | None
-    edit_when: EditWhen = "pays"
-    memory: bool = False
-    says: str = ""
-    rules: str = ""
-
-    def strategies(self) -> list[Strategy]:
-        return [component.load("strategies", each) for each in self.stack or ()]
-
-
-def arms() -> dict[str, Arm]:
-    """Every strategy there is, each by itself where that makes sense; what then is over the budget the pipeline drops."""
-    truncate: Json = {"use": "truncate", "high": 0.95, "low": LOW}
-    summarize = {"use": "summarize", "keep": 2, "max_tokens": 300, "min_tokens": 300, "max_source_tokens": 2_000}
-    chunked = {"use": "chunked", "over": 500, "chunk": 500, "memory": 250, "problem": 200}
-    kept = [{"use": "remember"}, truncate]
-    return {
-        "none": Arm(None),
-        "safe": Arm(Pipeline.safe().dump()["strategies"]),
-        "lean": Arm([{"use": "skim"}], "always"),
-        "skim+fade": Arm([{"use": "skim"}, {"use": "fade", "keep": 1}]),
-        "clear": Arm([{"use": "clear", "keep": 2}]),
-        "window": Arm([{"use": "window", "W": 3, "S": 2}], "always"),
-        "discard": Arm([{"use": "discard"}], "always"),
-        "truncate": Arm([truncate]),
-        "offload": Arm([{"use": "offload", "over": 300, "preview": 400}], "always"),
-        "summarize": Arm([summarize], "budget"),
-        "chunked": Arm([chunked], "always"),
-        "internal_state": Arm([{"use": "internal_state"}], "always", says="<state>{known}</state>", rules=STATE),
-        "omit": Arm([{"use": "omit"}], "always", says="{known} <omit>1-{before}</omit>"),
-        "fold": Arm([{"use": "fold"}], "always", says="<fold>1-{latest}: {known}</fold>"),
-        "branch": Arm([{"use": "branch"}], "always"),
-        "drift": Arm([{"use": "drift", "level": 0.9, "noise": 0.05}, truncate], memory=True),
-        "turn_budget": Arm([{"use": "turn_budget", "limit": 16, "extend": []}, truncate]),
-        "tool_window": Arm([{"use": "tool_window", "cap": 8, "k": 5}, truncate]),
-        "next_tool": Arm([{"use": "next_tool", "graph": GRAPH, "confidence": 0.3}, truncate], memory=True),
-        "experience": Arm([{"use": "experience"}, truncate], memory=True),
-        "remember+recall": Arm([{"use": "recall", "tokens": 300}, *kept], memory=True),
-        "remember+episodes": Arm([{"use": "episodes"}, *kept], memory=True),
-    }
-
-
-# The scripted agent ---------------------------------------------------------------------------------------------------
-
-READS = ("get_", "find_", "list_", "calculate", "think")
-PATIENCE = 3  # detours for one action
-IDENTIFIER = re.compile(r"[#\w][\w.@-]*\w")
-BRANCH = {"description": "look things up", "prompt": "Find the identifiers that the request needs."}
-
-
-@dataclass(frozen=True, eq=False)
-class Act:
-    """One action; `name` "": said to the user. `needs`: identifiers that it copies, and the action that brings each."""
-
-    name: str
-    arguments: Json
-    needs: Mapping[str, Act] = field(default_factory=dict)
-
-
-def recorded(env: TauBench, seed: int) -> list[Act]:
-    """The actions of a task, and what is said at its end."""
-    state, acts, brought = env.start(seed), list[Act](), list[tuple[Act, str]]()
-    for text in env.expert(seed):
-        call: Json = json.loads(text) if text.startswith("{") else {"name": "", "arguments": {"text": text}}
-        wanted = identifiers(json.dumps(call["arguments"]))
-        needs = {value: before for before, result in brought for value in wanted if value in result}
-        acts.append(Act(call["name"], call["arguments"], needs))
-        state = state.after(text)
-        if call["name"].startswith(READS):
-            brought.append((acts[-1], state.heard))
-    return acts if not acts[-1].name else [*acts, Act("", {"text": "DONE"})]
-
-
-def identifiers(text: str) -> list[str]:
-    """Words with a digit: of numbers and names in an argument, those that nobody guesses."""
-    return [word for word in IDENTIFIER.findall(text) if len(word) > 3 and any(map(str.isdigit, word))]
-
-
-def branched(acts: Sequence[Act]) -> list[Act]:
-    """What comes before the first change is done in a branch."""
-    first = next(place for place, act in enumerate(acts) if not act.name.startswith(READS))
-    return [Act("branch", BRANCH), *acts[:first], Act("return", {}), *acts[first:]]
-
-
-@dataclass
-class Gold:
-    """Takes the actions in order. `says`: what it writes beside them, of `known`, `before` and `latest`, a turn."""
-
-    acts: Sequence[Act]
-    says: str = ""
-    place: int = 0
-    turn: int = 0
-    tried: int = 0
-
-    def __call__(self, body: Json, engine: Engine) -> tuple[Json, Reply]:
-        """As a `Player`: the model reads the request, its one token is not used."""
-        reply = engine.chat(rendered(body), 1)
-        return self.next(body), reply
-
-    def next(self, body: Json) -> Json:
-        """The next message."""
-        shown = json.dumps(body["messages"], ensure_ascii=False)
-        self.turn += 1
-        act = self._act(shown, {tool["function"]["name"] for tool in body["tools"]})
-        values = (value for each in self.acts[self.place :] for value in each.needs if value in shown)
-        known = f"Known: {', '.join(dict.fromkeys(values))}."
-        if not act.name:
-            return spoken(act.arguments["text"])
-        arguments = {"message": known} if act.name == "return" else act.arguments
-        return spoken(self.says.format(known=known, before=self.turn - 2, latest=self.turn - 1), act.name, arguments)
-
-    def _act(self, shown: str, offered: Collection[str]) -> Act:
-        """The next action; or one that brings what it needs, or a search for its tool; or it gives up."""
-        act = self.acts[min(self.place, len(self.acts) - 1)]
-        lost = [before for value, before in act.needs.items() if value not in shown]
-        act = lost[0] if lost else act
-        absent = bool(act.name) and act.name not in offered
-        if not lost and not absent:
-            self.place, self.tried = self.place + 1, 0
-            return act
-        self.tried += 1
-        if self.tried > PATIENCE or (absent and SEARCH not in offered):
-            return Act("", {"text": "DONE, as far as I can."})
-        return Act(SEARCH, {"query": act.name.replace("_", " ")}) if absent else act
 
 
 # One run --------------------------------------------------------------------------------------------------------------
@@ -315,33 +172,6 @@ def branch_tools(arm: Arm, context: ContextMiddleware | None) -> list[BaseTool]:
         )
 
     return [made(schema) for schema in tools.schemas]
-
-
-# What the arms with a memory were taught ------------------------------------------------------------------------------
-
-
-def teach(memory: Scoped, env: TauBench, runs: int) -> None:
-    """Recorded runs of another split: as experience, as a tool graph, and word for word."""
-    library = Library(memory)
-    for seed in range(runs):
-        messages = transcribed(env, seed)
-        learn_run(memory, GRAPH, messages)
-        library.finish(messages, 1.0, writer="teacher", name=f"train-{seed}")
-        words = ({"text": m["content"], "kind": "episodic", "source": m["role"]} for m in messages if m["content"])
-        memory.during(f"train-{seed}").write_many(list(words))
-
-
-def transcribed(env: TauBench, seed: int) -> list[Json]:
-    """A recorded run as messages."""
-    state = env.start(seed)
-    messages: list[Json] = [{"role": "user", "content": state.task.wish}]
-    for act in recorded(env, seed):
-        said = spoken(act.arguments["text"]) if not act.name else spoken("", act.name, act.arguments)
-        messages.append(said)
-        if act.name:
-            state = state.after(json.dumps({"name": act.name, "arguments": act.arguments}))
-            messages.append({"role": "tool", "tool_call_id": said["tool_calls"][0]["id"], "content": state.heard})
-    return messages
 
 
 # The benchmark --------------------------------------------------------------------------------------------------------

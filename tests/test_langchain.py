@@ -31,6 +31,7 @@ from memctx import Offer, Pipeline, check
 from memctx.adapters.langchain import ContextMiddleware, generate_with, provider_of
 from memctx.errors import BudgetError, NotFound
 from memctx.memory import Memory
+from memctx.strategies import Strategy
 from memctx.strategies.clear import ClearResults
 from memctx.strategies.recall import RecallMemory
 from memctx.strategies.remember import RememberSteps
@@ -486,7 +487,7 @@ def test_a_strict_provider_refuses_nothing(kind: str, price: str) -> None:
 def test_what_one_thread_remembers_another_recalls_and_the_plan_stays_in_the_state() -> None:
     with Memory() as memory:
         acme = memory.at("acme")
-        stack = [RememberSteps(), RecallMemory(), ClearResults(keep=3)]
+        stack: list[Strategy] = [RememberSteps(), RecallMemory(), ClearResults(keep=3)]
         middleware = ContextMiddleware(Pipeline(stack, budget=BUDGET, edit_when="budget"), memory=acme)
         model = Scripted()
         app = agent(model, [middleware], InMemorySaver())

@@ -12,6 +12,8 @@ import pytest
 pytest.importorskip("langchain_openai")
 
 from benchmarks import local_model
+from benchmarks._local_agents import Act, Gold, branched, recorded
+from benchmarks._local_arms import arms
 from benchmarks._local_server import (
     NOTES,
     TOO_LONG,
@@ -27,7 +29,7 @@ from benchmarks._local_server import (
     smollm2,
     spoken,
 )  # fmt: skip
-from benchmarks.local_model import Act, Gold, arms, branched, play, recorded
+from benchmarks.local_model import play
 from memctx import component
 from memctx.errors import MissingDependency
 from memctx.memory import Memory
