@@ -45,7 +45,7 @@ from memctx.train.trainer import TrainConfig, evaluate, train
 ARMS = ("segments", "window", "last")
 CHOICE = 3
 CODEC = Symbols(KEYS[:CHOICE] + "?")
-STEPS, EVERY = 200, 20
+STEPS, EVERY = 300, 25
 KEPT = Pipeline([InternalState(tag="")], edit_when="always")
 WINDOW = Pipeline([Truncate(high=1e-4, low=1e-4, keep=1)], edit_when="always")  # a share that any message is above
 

@@ -66,9 +66,10 @@ class Lesson:
 
 LESSONS = (
     Lesson(1, 4, 35, 16, 3e-3, 0.1),
-    Lesson(3, 6, 80, 16, 2e-3, 0.06),
-    Lesson(6, 10, 25, 16, 1.5e-3, 0.02),
-    Lesson(ROOMS, 14, 50, 8, 1e-3, 0.0),
+    Lesson(3, 8, 55, 16, 2e-3, 0.1),
+    Lesson(3, 14, 30, 16, 2e-3, 0.05),
+    Lesson(6, 14, 25, 16, 2e-3, 0.02),
+    Lesson(ROOMS, 14, 36, 8, 1e-3, 0.0),
 )
 
 
