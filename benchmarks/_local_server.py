@@ -80,11 +80,9 @@ class Engine:
         return _counted(self, text)
 
     def _post(self, path: str, body: Json) -> Any:
-        head = {"content-type": "application/json"}
+        data, head = json.dumps(body).encode(), {"content-type": "application/json"}
         try:
-            with urllib.request.urlopen(
-                urllib.request.Request(self.url + path, json.dumps(body).encode(), head)
-            ) as answer:
+            with urllib.request.urlopen(urllib.request.Request(self.url + path, data, head)) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as cause:
             error = json.loads(cause.read())["error"]
@@ -252,12 +250,11 @@ def answer_schema(tools: list[Json]) -> Json:
 
 def _call_schema(function: Json, text: Json) -> Json:
     arguments = bounded({"type": "object", **function.get("parameters", {})})
-    called = _fields({"name": {"const": function["name"]}, "arguments": arguments})
-    return {**called, "properties": {**called["properties"], "text": text}}
+    return _fields({"name": {"const": function["name"]}, "arguments": arguments}, text=text)
 
 
-def _fields(fields: Json) -> Json:
-    return {"type": "object", "properties": fields, "required": list(fields)}
+def _fields(required: Json, **optional: Json) -> Json:
+    return {"type": "object", "properties": {**required, **optional}, "required": list(required)}
 
 
 def bounded(schema: Json) -> Json:
