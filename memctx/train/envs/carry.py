@@ -31,8 +31,7 @@ class Carry(Component):
     reminded: float = Field(default=0.0, ge=0, le=1)
     players: ClassVar[int] = 1
     rules: ClassVar[str] = (
-        "Ask for the key with a question mark. It is shown once. Write down what you need to know: only your last words "
-        "stay. Then name the key."
+        "A key is shown once. Write down what you need to know: only your last words stay. Then name the key."
     )
 
     def start(self, seed: int) -> Place:
@@ -60,9 +59,7 @@ class Place:
     def rewards(self) -> tuple[float, ...]:
         if not all(text.strip() for text in self.said):
             return (0.0,)
-        if len(self.said) < 3:
-            return ()
-        return (float("?" in self.said[0] and self.said[-1].strip() == self.key),)
+        return (float(self.said[-1].strip() == self.key),) if len(self.said) == 3 else ()
 
     def after(self, text: str) -> Place:
         return replace(self, said=(*self.said, text))
