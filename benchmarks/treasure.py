@@ -9,7 +9,7 @@ The hunts, lessons and transformers are those of `examples/training/supo.py`; on
 "strategies": an answer has two symbols, of which the last counts, so that a policy can note a key as it speaks. That is what
 MEM1, DeepMiner and discard-all live on: they hide what the rooms showed and keep what was said. A command of fold or omit is
 three symbols and more, which a policy made from nothing hardly comes upon: their papers begin by copying.
-"parts": SUPO with one thing changed. Runs are cut off after eight turns in the lessons, so that the overlong mask has work.
+"parts": SUPO with one thing changed. Runs are cut off after ten turns in the lessons, so that the overlong mask has work.
 "summaries": a policy that was taught with ten summaries at most walks hunts of 1 to 22 rooms with as many as it is allowed.
 """
 
@@ -53,7 +53,7 @@ from memctx.train.shapers import InfoGainGold, PotentialDiff, answers
 from memctx.train.trainer import scores
 
 WIDE = 8 * supo.WINDOW
-TURNS = 8
+TURNS = 10
 NUMBERED = Symbols(ALPHABET + "‹›0123456789")  # omit names turns by number
 
 
