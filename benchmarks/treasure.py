@@ -10,6 +10,7 @@ The hunts, lessons and transformers are those of `examples/training/supo.py`; on
 MEM1, DeepMiner and discard-all live on: they hide what the rooms showed and keep what was said. A command of fold or omit is
 three symbols and more, which a policy made from nothing hardly comes upon: their papers begin by copying.
 "parts": SUPO with one thing changed. Runs are cut off after ten turns in the lessons, so that the overlong mask has work.
+An answer is one symbol there, so a turn's ratio is its token's.
 "summaries": a policy that was taught with ten summaries at most walks hunts of 1 to 22 rooms with as many as it is allowed.
 """
 
